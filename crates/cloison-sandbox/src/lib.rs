@@ -1,1 +1,15 @@
-//! cloison-sandbox.
+//! One process tree in one enclosure.
+//!
+//! A [`Spec`] says all that is decided for one launch. Policy lives above
+//! this crate: it knows no tenant.
+
+mod ids;
+mod layer;
+mod spec;
+
+pub use ids::{IdRange, IdRangeError};
+pub use layer::Layer;
+pub use spec::{
+    Access, Init, Limits, Mount, Proc, Profile, Root, SandboxName, SandboxNameError, Spec, Sysfs,
+    TmpfsSizes,
+};

@@ -1,0 +1,303 @@
+//! What is decided for one launch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use caps::Capability;
+use serde::{Deserialize, Serialize};
+
+use crate::IdRange;
+
+/// All that is decided for one launch: plain comparable data, no descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// The label of the sandbox: its host name, and part of its cgroup's.
+    pub name: SandboxName,
+    /// The set of layers and their settings.
+    #[serde(default)]
+    pub profile: Profile,
+    /// The host ids it owns. `None`: whoever launches it assigns a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<IdRange>,
+    /// Its root file system.
+    #[serde(default)]
+    pub root: Root,
+    /// The program and its arguments. The program is an absolute path inside.
+    pub command: Vec<String>,
+    /// The whole environment of the command.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Where the command starts, an absolute path inside.
+    #[serde(default = "root_directory")]
+    pub working_directory: PathBuf,
+    /// The user id inside.
+    #[serde(default)]
+    pub user: u16,
+    /// The group id inside.
+    #[serde(default)]
+    pub group: u16,
+    /// Whether a small init of ours runs as process 1.
+    #[serde(default)]
+    pub init: Init,
+    /// What its proc shows.
+    #[serde(default)]
+    pub proc: Proc,
+    /// What its sysfs shows.
+    #[serde(default)]
+    pub sysfs: Sysfs,
+    /// Capabilities that its root keeps in its own user namespace.
+    #[serde(default)]
+    pub capabilities: BTreeSet<Capability>,
+    /// Further trees of the host.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// How much its memory file systems may hold.
+    #[serde(default)]
+    pub tmpfs: TmpfsSizes,
+    /// Resource limits of each of its processes.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+fn root_directory() -> PathBuf {
+    PathBuf::from("/")
+}
+
+/// A name of 1 to 48 lower-case letters, digits and hyphens that starts with
+/// a letter and does not end with a hyphen: safe as a host name, as a file
+/// name and in a terminal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SandboxName(String);
+
+/// Why a string is not a [`SandboxName`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a name has 1 to 48 lower-case letters, digits and hyphens, starts with a letter and does not end with a hyphen"
+)]
+pub struct SandboxNameError;
+
+impl SandboxName {
+    /// Checks `name`.
+    ///
+    /// # Errors
+    /// [`SandboxNameError`], with the rule.
+    pub fn new(name: impl Into<String>) -> Result<Self, SandboxNameError> {
+        let name = name.into();
+        let bytes = name.as_bytes();
+        let fits = (1..=48).contains(&bytes.len())
+            && bytes.first().is_some_and(u8::is_ascii_lowercase)
+            && bytes.last() != Some(&b'-')
+            && bytes
+                .iter()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+        if fits {
+            Ok(Self(name))
+        } else {
+            Err(SandboxNameError)
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SandboxName {
+    type Error = SandboxNameError;
+
+    fn try_from(name: String) -> Result<Self, SandboxNameError> {
+        Self::new(name)
+    }
+}
+
+impl From<SandboxName> for String {
+    fn from(name: SandboxName) -> Self {
+        name.0
+    }
+}
+
+impl std::fmt::Display for SandboxName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A named set of layers with their settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// One service.
+    #[default]
+    App,
+}
+
+/// A root file system.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Root {
+    /// The host's own `/usr`, read-only: for a first try. Every sandbox with
+    /// this root shares the inodes of the host and of every other one.
+    #[default]
+    SharedBase,
+    /// A directory of one's own. It must hold the mount points `proc`, `dev`,
+    /// `tmp` and `run`.
+    Directory {
+        /// The directory on the host.
+        path: PathBuf,
+        /// What the sandbox may do with it.
+        #[serde(default)]
+        access: Access,
+    },
+}
+
+/// What a sandbox may do with a tree of files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Read and execute.
+    #[default]
+    ReadOnly,
+    /// Read, execute and write.
+    ReadWrite,
+}
+
+/// A tree of the host that is shown inside. Never id-mapped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// The directory or file on the host.
+    pub source: PathBuf,
+    /// Where it stands inside, an absolute path.
+    pub target: PathBuf,
+    /// What the sandbox may do with it.
+    #[serde(default)]
+    pub access: Access,
+}
+
+/// Whether a small init of ours runs as process 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Init {
+    /// It does: it reaps orphans and forwards signals.
+    #[default]
+    On,
+    /// The command is process 1 itself: it must reap what is orphaned, and a
+    /// signal that it does not handle is ignored.
+    Off,
+}
+
+/// What a sandbox's proc shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proc {
+    /// Its own processes and nothing else (`subset=pid`).
+    #[default]
+    Pid,
+}
+
+/// What a sandbox's sysfs shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sysfs {
+    /// There is none.
+    #[default]
+    Absent,
+    /// A read-only one that shows the sandbox's own network.
+    ReadOnly,
+}
+
+/// How much each memory file system of a sandbox may hold.
+///
+/// # Units
+/// Bytes; rounded up to whole pages by the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TmpfsSizes {
+    /// `/tmp`.
+    pub tmp_bytes_max: u64,
+    /// `/run`.
+    pub run_bytes_max: u64,
+    /// `/dev/shm`.
+    pub shm_bytes_max: u64,
+    /// How many files each may hold.
+    pub files_max: u64,
+}
+
+impl Default for TmpfsSizes {
+    fn default() -> Self {
+        Self {
+            tmp_bytes_max: 64 << 20,
+            run_bytes_max: 16 << 20,
+            shm_bytes_max: 64 << 20,
+            files_max: 16_384,
+        }
+    }
+}
+
+/// Resource limits of each process, soft and hard alike.
+///
+/// # Source
+/// setrlimit(2)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Open descriptors (`RLIMIT_NOFILE`), at least 256.
+    pub open_files_max: u64,
+    /// Processes and threads of its user (`RLIMIT_NPROC`).
+    pub processes_max: u64,
+    /// Bytes of a core file (`RLIMIT_CORE`).
+    pub core_bytes_max: u64,
+    /// Bytes of locked memory (`RLIMIT_MEMLOCK`).
+    pub locked_bytes_max: u64,
+    /// Queued signals of its user (`RLIMIT_SIGPENDING`).
+    pub pending_signals_max: u64,
+    /// Bytes in POSIX message queues of its user (`RLIMIT_MSGQUEUE`).
+    pub message_queue_bytes_max: u64,
+    /// Pseudo-terminals of its devpts.
+    pub terminals_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            open_files_max: 1024,
+            processes_max: 4096,
+            core_bytes_max: 0,
+            locked_bytes_max: 8 << 20,
+            pending_signals_max: 4096,
+            message_queue_bytes_max: 819_200,
+            terminals_max: 64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SandboxName;
+
+    #[test]
+    fn names_are_safe_everywhere() {
+        for good in ["a", "web-1", "x1"] {
+            assert!(SandboxName::new(good).is_ok(), "{good}");
+        }
+        let long = "a".repeat(49);
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "1a",
+            "A",
+            "a/b",
+            "a.b",
+            "a\0",
+            "é",
+            long.as_str(),
+        ] {
+            assert!(SandboxName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}
