@@ -1,9 +1,9 @@
 //! What is decided for one launch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use caps::Capability;
+use caps::CapsHashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::IdRange;
@@ -48,7 +48,7 @@ pub struct Spec {
     pub sysfs: Sysfs,
     /// Capabilities that its root keeps in its own user namespace.
     #[serde(default)]
-    pub capabilities: BTreeSet<Capability>,
+    pub capabilities: CapsHashSet,
     /// Further trees of the host.
     #[serde(default)]
     pub mounts: Vec<Mount>,
