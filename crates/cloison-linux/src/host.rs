@@ -1,0 +1,564 @@
+//! Calls of the parent's side that nix lacks, on owned descriptors.
+//!
+//! The one module that knows std, for its descriptor types.
+
+extern crate std;
+
+use core::ffi::CStr;
+use core::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::vec::Vec;
+
+use crate::clone::make_child;
+use crate::message::Answer;
+use crate::steps::{Image, Report};
+use crate::sys::{Errno, Result, by_value, check, nr, raw};
+
+const CLOEXEC: u64 = 0o2_000_000;
+const AT_FDCWD: u64 = -100_i64 as u64;
+const AT_EMPTY_PATH: u64 = 0x1000;
+const AT_RECURSIVE: u64 = 0x8000;
+
+/// Attributes of a mount, for `fsmount(2)` and `mount_setattr(2)`.
+pub mod attribute {
+    /// No writing.
+    pub const READ_ONLY: u64 = 0x1;
+    /// Set-user-id bits and file capabilities mean nothing.
+    pub const NO_SUID: u64 = 0x2;
+    /// Device nodes do not open.
+    pub const NO_DEV: u64 = 0x4;
+    /// Nothing executes.
+    pub const NO_EXEC: u64 = 0x8;
+    /// Ids are shifted by a user namespace.
+    pub const IDMAP: u64 = 0x10_0000;
+}
+
+fn owned(result: i64) -> Result<OwnedFd> {
+    let descriptor = check(result)? as RawFd;
+    // SAFETY: the call just made returned a new descriptor, which nothing
+    // else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn at(directory: Option<BorrowedFd<'_>>) -> u64 {
+    directory.map_or(AT_FDCWD, |fd| fd.as_raw_fd() as u64)
+}
+
+/// Whether the mounts beneath one come along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// That mount alone.
+    One,
+    /// Those beneath it, too.
+    Beneath,
+}
+
+/// A detached copy of the mount at `path` beneath `directory`, or of
+/// `directory` itself where `path` is empty. Good for one attachment.
+///
+/// # Errors
+/// open_tree(2).
+///
+/// # Kernel
+/// 5.2, `CAP_SYS_ADMIN`.
+pub fn open_tree(directory: Option<BorrowedFd<'_>>, path: &CStr, reach: Reach) -> Result<OwnedFd> {
+    const OPEN_TREE_CLONE: u64 = 1;
+    let reach = match reach {
+        Reach::One => 0,
+        Reach::Beneath => AT_RECURSIVE,
+    };
+    let flags = OPEN_TREE_CLONE | CLOEXEC | AT_EMPTY_PATH | reach;
+    let path = path.as_ptr() as u64;
+    // SAFETY: a string and numbers.
+    owned(unsafe { raw(nr::OPEN_TREE, [at(directory), path, flags, 0, 0, 0]) })
+}
+
+/// Sets and clears attributes of a mount; with `user_namespace`, maps ids.
+///
+/// # Errors
+/// mount_setattr(2).
+///
+/// # Kernel
+/// 5.12.
+pub fn set_mount_attributes(
+    mount: BorrowedFd<'_>,
+    set: u64,
+    user_namespace: Option<BorrowedFd<'_>>,
+    reach: Reach,
+) -> Result<()> {
+    // struct mount_attr: set, clear, propagation, user namespace.
+    let attributes: [u64; 4] = [
+        set,
+        0,
+        0,
+        user_namespace.map_or(0, |n| n.as_raw_fd() as u64),
+    ];
+    let reach = match reach {
+        Reach::One => 0,
+        Reach::Beneath => AT_RECURSIVE,
+    };
+    let empty = c"".as_ptr() as u64;
+    let attributes_at = attributes.as_ptr() as u64;
+    let mount = mount.as_raw_fd() as u64;
+    let flags = AT_EMPTY_PATH | reach;
+    // SAFETY: a live structure with its length, a string and numbers.
+    check(unsafe {
+        raw(
+            nr::MOUNT_SETATTR,
+            [mount, empty, flags, attributes_at, 32, 0],
+        )
+    })
+    .map(|_| ())
+}
+
+/// A new file system's mount, detached: its type, its options as key and
+/// value (no value: a flag), its attributes.
+///
+/// # Errors
+/// fsopen(2), fsconfig(2), fsmount(2).
+///
+/// # Kernel
+/// 5.2, `CAP_SYS_ADMIN`.
+pub fn new_mount(
+    kind: &CStr,
+    options: &[(&CStr, Option<&CStr>)],
+    attributes: u64,
+) -> Result<OwnedFd> {
+    const CLOEXEC_FLAG: u64 = 1;
+    // SAFETY: a string and a number.
+    let context =
+        owned(unsafe { raw(nr::FSOPEN, [kind.as_ptr() as u64, CLOEXEC_FLAG, 0, 0, 0, 0]) })?;
+    let number = context.as_raw_fd() as u64;
+    for (key, value) in options {
+        // FSCONFIG_SET_STRING or FSCONFIG_SET_FLAG.
+        let (command, value) = match value {
+            Some(value) => (1, value.as_ptr() as u64),
+            None => (0, 0),
+        };
+        let key = key.as_ptr() as u64;
+        // SAFETY: strings and numbers.
+        check(unsafe { raw(nr::FSCONFIG, [number, command, key, value, 0, 0]) })?;
+    }
+    // SAFETY: FSCONFIG_CMD_CREATE takes numbers.
+    check(unsafe { raw(nr::FSCONFIG, [number, 6, 0, 0, 0, 0]) })?;
+    // SAFETY: numbers.
+    owned(unsafe { raw(nr::FSMOUNT, [number, CLOEXEC_FLAG, attributes, 0, 0, 0]) })
+}
+
+/// Attaches a detached mount on `path` beneath `directory`.
+///
+/// # Errors
+/// move_mount(2).
+///
+/// # Kernel
+/// 5.2, `CAP_SYS_ADMIN`.
+pub fn move_mount(
+    mount: BorrowedFd<'_>,
+    directory: Option<BorrowedFd<'_>>,
+    path: &CStr,
+) -> Result<()> {
+    const F_EMPTY_PATH: u64 = 0x04;
+    const T_EMPTY_PATH: u64 = 0x40;
+    let empty = c"".as_ptr() as u64;
+    let mount = mount.as_raw_fd() as u64;
+    let path = path.as_ptr() as u64;
+    let flags = F_EMPTY_PATH | T_EMPTY_PATH;
+    // SAFETY: strings and numbers.
+    check(unsafe {
+        raw(
+            nr::MOVE_MOUNT,
+            [mount, empty, at(directory), path, flags, 0],
+        )
+    })
+    .map(|_| ())
+}
+
+/// An anonymous file whose content will be executed, close-on-exec.
+///
+/// # Errors
+/// memfd_create(2).
+///
+/// # Kernel
+/// 3.17; from 6.3 it is made with `MFD_EXEC`.
+pub fn executable_memfd(name: &CStr) -> Result<OwnedFd> {
+    /// `MFD_CLOEXEC | MFD_ALLOW_SEALING`.
+    const FLAGS: u64 = 1 | 2;
+    const MFD_EXEC: u64 = 0x10;
+    let name = name.as_ptr() as u64;
+    // SAFETY: a string and numbers.
+    let make = |flags| owned(unsafe { raw(nr::MEMFD_CREATE, [name, flags, 0, 0, 0, 0]) });
+    match make(FLAGS | MFD_EXEC) {
+        Err(Errno::EINVAL) => make(FLAGS),
+        made => made,
+    }
+}
+
+/// The kernel's Landlock ABI version.
+///
+/// # Errors
+/// landlock_create_ruleset(2): `ENOSYS` not built, `EOPNOTSUPP` off.
+///
+/// # Kernel
+/// 5.13.
+pub fn landlock_abi() -> Result<i64> {
+    const VERSION: u64 = 1;
+    // SAFETY: no structure, by the flag.
+    check(unsafe { raw(nr::LANDLOCK_CREATE_RULESET, [0, 0, VERSION, 0, 0, 0]) })
+}
+
+/// What a Landlock ruleset handles, each a mask of its kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handled {
+    /// `LANDLOCK_ACCESS_FS_*`.
+    pub files: u64,
+    /// `LANDLOCK_ACCESS_NET_*`, from ABI 4.
+    pub network: u64,
+    /// `LANDLOCK_SCOPE_*`, from ABI 6.
+    pub scope: u64,
+}
+
+/// A new ruleset.
+///
+/// # Errors
+/// landlock_create_ruleset(2).
+///
+/// # Kernel
+/// 5.13; 6.7 for network, 6.12 for scope.
+pub fn landlock_ruleset(handled: Handled) -> Result<OwnedFd> {
+    let attributes: [u64; 3] = [handled.files, handled.network, handled.scope];
+    // Older kernels refuse trailing parts that are not zero, and know a
+    // shorter structure.
+    let length = match handled {
+        Handled { scope: 1.., .. } => 24,
+        Handled { network: 1.., .. } => 16,
+        Handled { .. } => 8,
+    };
+    let attributes_at = attributes.as_ptr() as u64;
+    // SAFETY: a live structure with its length.
+    owned(unsafe {
+        raw(
+            nr::LANDLOCK_CREATE_RULESET,
+            [attributes_at, length, 0, 0, 0, 0],
+        )
+    })
+}
+
+/// Allows `access` to what lies beneath `tree`.
+///
+/// # Errors
+/// landlock_add_rule(2).
+pub fn landlock_allow_tree(
+    ruleset: BorrowedFd<'_>,
+    tree: BorrowedFd<'_>,
+    access: u64,
+) -> Result<()> {
+    // The kernel's structure is packed: twelve bytes of these sixteen.
+    let rule: [u64; 2] = [access, u64::from(tree.as_raw_fd() as u32)];
+    let rule_at = rule.as_ptr() as u64;
+    let ruleset = ruleset.as_raw_fd() as u64;
+    // SAFETY: a live structure.
+    check(unsafe { raw(nr::LANDLOCK_ADD_RULE, [ruleset, 1, rule_at, 0, 0, 0]) }).map(|_| ())
+}
+
+/// Allows `access` to TCP `port`.
+///
+/// # Errors
+/// landlock_add_rule(2).
+pub fn landlock_allow_port(ruleset: BorrowedFd<'_>, port: u16, access: u64) -> Result<()> {
+    let rule: [u64; 2] = [access, u64::from(port)];
+    let rule_at = rule.as_ptr() as u64;
+    let ruleset = ruleset.as_raw_fd() as u64;
+    // SAFETY: a live structure.
+    check(unsafe { raw(nr::LANDLOCK_ADD_RULE, [ruleset, 2, rule_at, 0, 0, 0]) }).map(|_| ())
+}
+
+/// Enters the domain of `ruleset`; the calling thread needs
+/// `no_new_privs` or `CAP_SYS_ADMIN`. For probing a kernel in a process of
+/// its own.
+///
+/// # Errors
+/// landlock_restrict_self(2).
+pub fn landlock_restrict_self(ruleset: BorrowedFd<'_>) -> Result<()> {
+    let ruleset = ruleset.as_raw_fd() as u64;
+    by_value(nr::LANDLOCK_RESTRICT_SELF, [ruleset, 0, 0, 0, 0, 0]).map(|_| ())
+}
+
+/// Sends a signal to the process of `pidfd`, which cannot be another's.
+///
+/// # Errors
+/// pidfd_send_signal(2).
+///
+/// # Kernel
+/// 5.1.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    let pidfd = pidfd.as_raw_fd() as u64;
+    by_value(nr::PIDFD_SEND_SIGNAL, [pidfd, signal as u64, 0, 0, 0, 0]).map(|_| ())
+}
+
+/// A descriptor of the process `pid`.
+///
+/// # Errors
+/// pidfd_open(2).
+///
+/// # Kernel
+/// 5.3.
+pub fn open_pidfd(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: numbers.
+    owned(unsafe { raw(nr::PIDFD_OPEN, [pid as u64, 0, 0, 0, 0, 0]) })
+}
+
+/// The wait status of an ended and reaped process, from its pidfd.
+///
+/// `None`: not ended, not yet reaped, or not kept by this kernel.
+///
+/// # Errors
+/// `ENOTTY` and `EINVAL` before the kernel below.
+///
+/// # Kernel
+/// 6.15, `PIDFD_INFO_EXIT`.
+///
+/// # Source
+/// include/uapi/linux/pidfd.h
+pub fn exit_status(pidfd: BorrowedFd<'_>) -> Result<Option<i32>> {
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    /// struct pidfd_info, first published size: a mask of 64 bits, the
+    /// cgroup's id, fourteen numbers of 32 bits, then the exit code.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    const { assert!(size_of::<Info>() == 64) };
+    // _IOWR(0xFF, 11, struct pidfd_info)
+    const PIDFD_GET_INFO: u64 = 0xc040_ff0b;
+    let mut info = Info {
+        mask: PIDFD_INFO_EXIT,
+        ..Info::default()
+    };
+    let info_at = &raw mut info as u64;
+    let pidfd = pidfd.as_raw_fd() as u64;
+    // SAFETY: a live structure of the size that the request's number names.
+    check(unsafe { raw(nr::IOCTL, [pidfd, PIDFD_GET_INFO, info_at, 0, 0, 0]) })?;
+    // SAFETY: a live local, which the kernel wrote through its address.
+    let info = unsafe { core::ptr::read_volatile(&raw const info) };
+    Ok((info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code))
+}
+
+/// The serial number of the caller's session keyring.
+///
+/// # Errors
+/// keyctl(2).
+pub fn session_keyring() -> Result<i64> {
+    const KEYCTL_GET_KEYRING_ID: u64 = 0;
+    let session = -3_i64 as u64;
+    by_value(nr::KEYCTL, [KEYCTL_GET_KEYRING_ID, session, 0, 0, 0, 0])
+}
+
+/// What prctl(2) says with number arguments: for asking, in a probe.
+///
+/// # Errors
+/// prctl(2).
+pub fn ask_prctl(option: PrctlQuestion) -> Result<i64> {
+    let (option, argument) = match option {
+        PrctlQuestion::StoreBypass => (52, 0),
+        PrctlQuestion::IndirectBranch => (52, 1),
+        PrctlQuestion::Securebits => (27, 0),
+        PrctlQuestion::BoundingSetHas(capability) => (23, u64::from(capability)),
+    };
+    by_value(nr::PRCTL, [option, argument, 0, 0, 0, 0])
+}
+
+/// A question that prctl(2) answers without changing anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrctlQuestion {
+    /// The state of speculative store bypass.
+    StoreBypass,
+    /// The state of indirect branch speculation.
+    IndirectBranch,
+    /// The securebits.
+    Securebits,
+    /// Whether a capability is in the bounding set; `EINVAL` when this
+    /// kernel does not know it.
+    BoundingSetHas(u8),
+}
+
+/// Whether the kernel can make a core scheduling cookie: asks for the
+/// caller's own, which changes nothing.
+///
+/// # Errors
+/// `EINVAL` not built, `ENODEV` no SMT.
+///
+/// # Kernel
+/// 5.14, `CONFIG_SCHED_CORE`.
+pub fn core_cookie() -> Result<u64> {
+    let mut cookie: u64 = 0;
+    let cookie_at = &raw mut cookie as u64;
+    // SAFETY: a live word to write.
+    check(unsafe { raw(nr::PRCTL, [62, 0, 0, 0, cookie_at, 0]) })?;
+    // SAFETY: a live local, which the kernel wrote through its address.
+    Ok(unsafe { core::ptr::read_volatile(&raw const cookie) })
+}
+
+/// Unlocks a pseudo-terminal's other side and opens it, whatever its name
+/// leads to.
+///
+/// # Errors
+/// ioctl_tty(2): `TIOCSPTLCK`, `TIOCGPTPEER`.
+///
+/// # Kernel
+/// 4.13.
+pub fn open_terminal_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const TIOCSPTLCK: u64 = 0x4004_5431;
+    const TIOCGPTPEER: u64 = 0x5441;
+    /// `O_RDWR | O_NOCTTY | O_CLOEXEC`.
+    const FLAGS: u64 = 2 | 0o400 | CLOEXEC;
+    let unlocked: i32 = 0;
+    let unlocked_at = &raw const unlocked as u64;
+    let master = master.as_raw_fd() as u64;
+    // SAFETY: a live integer to read.
+    check(unsafe { raw(nr::IOCTL, [master, TIOCSPTLCK, unlocked_at, 0, 0, 0]) })?;
+    // SAFETY: numbers; returns a new descriptor.
+    owned(unsafe { raw(nr::IOCTL, [master, TIOCGPTPEER, FLAGS, 0, 0, 0]) })
+}
+
+/// Sends a block of steps and descriptors to the spawner.
+///
+/// # Errors
+/// sendmsg(2); `EPIPE` and `ECONNRESET` when the spawner is gone.
+pub fn send_request(
+    spawner: BorrowedFd<'_>,
+    image: &[u64],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<()> {
+    const MSG_NOSIGNAL: u64 = 0x4000;
+    // struct cmsghdr, as words: length; level and type; the descriptors.
+    let mut control: Vec<u32> = Vec::with_capacity(4 + descriptors.len() + 1);
+    let length = 16 + 4 * descriptors.len() as u32;
+    control.extend([length, 0, 1, 1]);
+    control.extend(descriptors.iter().map(|fd| fd.as_raw_fd() as u32));
+    if !control.len().is_multiple_of(2) {
+        control.push(0);
+    }
+    let vector: [u64; 2] = [image.as_ptr() as u64, (image.len() * 8) as u64];
+    let head: [u64; 7] = [
+        0,
+        0,
+        vector.as_ptr() as u64,
+        1,
+        control.as_ptr() as u64,
+        (control.len() * 4) as u64,
+        0,
+    ];
+    let socket = spawner.as_raw_fd() as u64;
+    let head_at = head.as_ptr() as u64;
+    loop {
+        // SAFETY: a live struct msghdr that names live buffers with their
+        // own lengths.
+        let sent = check(unsafe { raw(nr::SENDMSG, [socket, head_at, MSG_NOSIGNAL, 0, 0, 0]) });
+        match sent {
+            Err(Errno::EINTR) => {}
+            sent => return sent.map(|_| ()),
+        }
+    }
+}
+
+/// Receives one answer of the spawner; `None` when it is gone.
+///
+/// # Errors
+/// recvmsg(2); `EAGAIN` on a socket that does not block; `EPROTO` for a
+/// datagram of another size.
+pub fn receive_answer(socket: BorrowedFd<'_>) -> Result<Option<(Answer, Option<OwnedFd>)>> {
+    const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
+    let mut words: [u32; 4] = [0; 4];
+    let mut control: [u64; 3] = [0; 3];
+    let vector: [u64; 2] = [words.as_mut_ptr() as u64, Answer::BYTES as u64];
+    let mut head: [u64; 7] = [
+        0,
+        0,
+        vector.as_ptr() as u64,
+        1,
+        control.as_mut_ptr() as u64,
+        24,
+        0,
+    ];
+    let head_at = head.as_mut_ptr() as u64;
+    let socket = socket.as_raw_fd() as u64;
+    let bytes = loop {
+        // SAFETY: a live struct msghdr that names live buffers with their
+        // own lengths.
+        let received =
+            check(unsafe { raw(nr::RECVMSG, [socket, head_at, MSG_CMSG_CLOEXEC, 0, 0, 0]) });
+        match received {
+            Err(Errno::EINTR) => {}
+            received => break received?,
+        }
+    };
+    if bytes == 0 {
+        return Ok(None);
+    }
+    let [length, _, descriptor] = control;
+    let passed = if length == 20 {
+        // SAFETY: the kernel installed it for this process, which has told
+        // nobody else.
+        Some(unsafe { OwnedFd::from_raw_fd(descriptor as u32 as RawFd) })
+    } else {
+        None
+    };
+    if bytes as usize != Answer::BYTES {
+        return Err(Errno::EPROTO);
+    }
+    let [kind, pid, code, detail] = words;
+    let answer = Answer {
+        kind,
+        pid: pid as i32,
+        code: code as i32,
+        detail: detail as i32,
+    };
+    Ok(Some((answer, passed)))
+}
+
+/// Receives a child's report; `None` when the child has executed or ended.
+///
+/// # Errors
+/// read(2); `EPROTO` for a report of another size.
+pub fn receive_report(socket: BorrowedFd<'_>) -> Result<Option<Report>> {
+    let mut report = Report::default();
+    let report_at = &raw mut report as u64;
+    let length = Report::BYTES as u64;
+    let socket = socket.as_raw_fd() as u64;
+    loop {
+        // SAFETY: a live structure of plain numbers with its length.
+        let read = check(unsafe { raw(nr::READ, [socket, report_at, length, 0, 0, 0]) });
+        match read {
+            Err(Errno::EINTR) => {}
+            Ok(0) | Err(Errno(104)) => return Ok(None), // ECONNRESET
+            Ok(bytes) if bytes as u64 == length => {
+                // SAFETY: a live local, which the kernel wrote in full.
+                return Ok(Some(unsafe { core::ptr::read_volatile(&raw const report) }));
+            }
+            Ok(_) => return Err(Errno::EPROTO),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Makes the child without a spawner: for a small caller with one thread.
+/// The caller is its parent.
+///
+/// # Errors
+/// clone3(2); `EPROTO` for a malformed block.
+pub fn make_child_directly(
+    image: &[u64],
+    descriptors: &[BorrowedFd<'_>],
+    report: BorrowedFd<'_>,
+) -> Result<(i32, OwnedFd)> {
+    let descriptors: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let image = Image::check(image, descriptors.len()).map_err(|_| Errno::EPROTO)?;
+    let made = make_child(&image, &descriptors, report.as_raw_fd())?;
+    // SAFETY: clone3 made it for us, and nothing else knows it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(made.pidfd) };
+    Ok((made.pid, pidfd))
+}

@@ -1,0 +1,165 @@
+//! The init: process 1 of a sandbox that wants one.
+//!
+//! It starts the command as process 2, hands on every signal it gets, reaps
+//! what is orphaned, and ends with the command's status. It is inside the
+//! wall and trusted with nothing.
+
+use crate::sys::{Errno, check, exit, nr, raw};
+
+/// How the init was started: its first argument.
+///
+/// Its value is the one byte `s` (the command leads a session of its own) or
+/// `t` (and descriptor 0 becomes that session's terminal).
+const TERMINAL: u8 = b't';
+
+const SIGCHLD: u64 = 17;
+/// A code for "the command could not be started", as shells use them.
+const EXIT_NOT_FOUND: i32 = 127;
+const EXIT_NOT_EXECUTABLE: i32 = 126;
+const EXIT_INIT_FAILED: i32 = 125;
+
+/// Runs the init. `arguments` is the mode, then the command's; `environment`
+/// is the command's.
+///
+/// # Safety
+/// Both are arrays of addresses of NUL-terminated strings, ended by 0, as
+/// execve(2) laid them out; `arguments` has at least three entries.
+pub unsafe fn run(arguments: *const *const u8, environment: *const *const u8) -> ! {
+    let all: [u64; 1] = [u64::MAX];
+    let at = all.as_ptr() as u64;
+    // SAFETY: a live set of signals: block every one.
+    let blocked = check(unsafe { raw(nr::RT_SIGPROCMASK, [2, at, 0, 8, 0, 0]) });
+    // SAFETY: the same set; a new descriptor, close-on-exec.
+    let signals = check(unsafe {
+        raw(
+            nr::SIGNALFD4,
+            [u64::MAX, at, 8, 0o2_000_000, 0, 0],
+        )
+    });
+    let (Ok(_), Ok(signals)) = (blocked, signals) else {
+        exit(EXIT_INIT_FAILED);
+    };
+    // SAFETY: the caller's promise: at least three entries.
+    let command = unsafe { start(arguments, environment) };
+    keep_only(signals as u64);
+    loop {
+        // struct signalfd_siginfo: 128 bytes; the number is the first word.
+        let mut info: [u32; 32] = [0; 32];
+        let at = info.as_mut_ptr() as u64;
+        // SAFETY: a live buffer of that size.
+        let read = check(unsafe { raw(nr::READ, [signals as u64, at, 128, 0, 0, 0]) });
+        match read {
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(_) => exit(EXIT_INIT_FAILED),
+        }
+        let signal = u64::from(info.first().copied().unwrap_or(0));
+        if signal == SIGCHLD {
+            reap(command);
+        } else {
+            // A command that is gone needs no signal: its SIGCHLD follows.
+            // SAFETY: kill(2) takes numbers.
+            let _gone = unsafe { raw(nr::KILL, [command, signal, 0, 0, 0, 0]) };
+        }
+    }
+}
+
+/// Closes all but `signals`: a pipe that the command closes must end.
+fn keep_only(signals: u64) {
+    let last = u64::from(u32::MAX);
+    for [from, to] in [[0, signals.wrapping_sub(1)], [signals + 1, last]] {
+        if from <= to && to <= last {
+            // SAFETY: close_range(2) takes numbers.
+            let _closed = unsafe { raw(nr::CLOSE_RANGE, [from, to, 0, 0, 0, 0]) };
+        }
+    }
+}
+
+/// Reaps every child; ends with the status of the command.
+fn reap(command: u64) {
+    const WNOHANG: u64 = 1;
+    loop {
+        let mut status: i32 = 0;
+        let at = &raw mut status as u64;
+        // SAFETY: a live integer to write; any child.
+        let reaped = check(unsafe { raw(nr::WAIT4, [u64::MAX, at, WNOHANG, 0, 0, 0]) });
+        // SAFETY: a live local, which the kernel wrote through its address.
+        let status = unsafe { core::ptr::read_volatile(&raw const status) };
+        match reaped {
+            Ok(pid) if pid as u64 == command => {
+                let signal = status & 0x7f;
+                exit(if signal == 0 {
+                    status >> 8 & 0xff
+                } else {
+                    128 + signal
+                });
+            }
+            Ok(pid) if pid > 0 => {}
+            _ => return,
+        }
+    }
+}
+
+/// Makes the process that becomes the command.
+///
+/// # Safety
+/// As [`run`].
+unsafe fn start(arguments: *const *const u8, environment: *const *const u8) -> u64 {
+    // SAFETY: without CLONE_VM the child has memory of its own.
+    let cloned = check(unsafe { raw(nr::CLONE, [SIGCHLD, 0, 0, 0, 0, 0]) });
+    match cloned {
+        Err(_) => exit(EXIT_INIT_FAILED),
+        Ok(0) => {}
+        Ok(pid) => return pid as u64,
+    }
+    // SAFETY: the caller's promise: the mode is the second entry.
+    let mode = unsafe { arguments.add(1) };
+    // SAFETY: as above.
+    let mode = unsafe { core::ptr::read(mode) };
+    // SAFETY: a NUL-terminated string has a first byte.
+    let mode = unsafe { core::ptr::read(mode) };
+    // SAFETY: setsid(2) has no argument.
+    let session = check(unsafe { raw(nr::SETSID, [0; 6]) });
+    // SAFETY: TIOCSCTTY takes numbers.
+    let terminal = || check(unsafe { raw(nr::IOCTL, [0, 0x540e, 0, 0, 0, 0]) });
+    if session.is_err() || (mode == TERMINAL && terminal().is_err()) || !enter_inner_domain() {
+        exit(EXIT_INIT_FAILED);
+    }
+    let none: [u64; 1] = [0];
+    let at = none.as_ptr() as u64;
+    // SAFETY: a live, empty set.
+    if check(unsafe { raw(nr::RT_SIGPROCMASK, [2, at, 0, 8, 0, 0]) }).is_err() {
+        exit(EXIT_INIT_FAILED);
+    }
+    // SAFETY: the caller's promise: the command begins at the third entry.
+    let command = unsafe { arguments.add(2) };
+    // SAFETY: as above.
+    let path = unsafe { core::ptr::read(command) };
+    let call = [path as u64, command as u64, environment as u64, 0, 0, 0];
+    // SAFETY: a string and two arrays as execve(2) wants them.
+    let executed = check(unsafe { raw(nr::EXECVE, call) });
+    const ENOENT: Errno = Errno(2);
+    exit(if executed == Err(ENOENT) {
+        EXIT_NOT_FOUND
+    } else {
+        EXIT_NOT_EXECUTABLE
+    })
+}
+
+/// Puts one more, nearly empty Landlock layer on the command: then what the
+/// init starts later (in the outer domain) can be neither traced nor read by
+/// the command, while the other way round stays open.
+fn enter_inner_domain() -> bool {
+    // LANDLOCK_ACCESS_FS_MAKE_BLOCK, which no sandbox may do anyway.
+    let attributes: [u64; 1] = [1 << 11];
+    let at = attributes.as_ptr() as u64;
+    // SAFETY: a live structure with its length.
+    let ruleset = check(unsafe { raw(nr::LANDLOCK_CREATE_RULESET, [at, 8, 0, 0, 0, 0]) });
+    let Ok(ruleset) = ruleset else { return false };
+    let ruleset = ruleset as u64;
+    // SAFETY: takes numbers.
+    let entered = check(unsafe { raw(nr::LANDLOCK_RESTRICT_SELF, [ruleset, 0, 0, 0, 0, 0]) });
+    // SAFETY: takes a number.
+    let closed = check(unsafe { raw(nr::CLOSE, [ruleset, 0, 0, 0, 0, 0]) });
+    entered.is_ok() && closed.is_ok()
+}

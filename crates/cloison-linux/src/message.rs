@@ -1,0 +1,59 @@
+//! What caller and spawner say to each other.
+//!
+//! A request is one datagram: a block of steps, with descriptors: the child's
+//! end of the report socket, the spawner's end of the status socket, then
+//! those of the block. The spawner answers on the status socket, so callers
+//! in several threads need no lock: first [`Answer`] with the pidfd, later
+//! [`Answer`] with the status.
+
+use core::mem::size_of;
+
+/// One datagram from the spawner.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// [`Answer::READY`], [`Answer::MADE`], [`Answer::REFUSED`] or
+    /// [`Answer::ENDED`].
+    pub kind: u32,
+    /// The process.
+    pub pid: i32,
+    /// `MADE`: 0. `REFUSED`: the error number. `ENDED`: `si_code` of
+    /// waitid(2).
+    pub code: i32,
+    /// `REFUSED`: the place (see [`Place`]). `ENDED`: `si_status`.
+    pub detail: i32,
+}
+
+impl Answer {
+    /// The spawner is ready for requests.
+    pub const READY: u32 = 1;
+    /// The child was made; its pidfd comes along.
+    pub const MADE: u32 = 2;
+    /// No child was made.
+    pub const REFUSED: u32 = 3;
+    /// The child has ended.
+    pub const ENDED: u32 = 4;
+    /// How many bytes it has.
+    pub const BYTES: usize = size_of::<Self>();
+}
+
+/// Where the spawner refused.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The request was malformed.
+    Request = 1,
+    /// It has as many children as it can watch.
+    Table = 2,
+    /// clone3(2) failed.
+    Clone = 3,
+    /// Its own small mount namespace could not be made.
+    MountNamespace = 4,
+    /// The child could not be watched.
+    Watch = 5,
+}
+
+/// The descriptor of the spawner's socket in the spawner.
+pub const SPAWNER_SOCKET: i32 = 0;
+/// The most children that one spawner watches.
+pub const CHILDREN_MAX: usize = 8192;

@@ -1,0 +1,370 @@
+//! The spawner: a small process that makes children and outlives none of
+//! its caller's wishes.
+//!
+//! Single-threaded, a few pages large, not dumpable, in a mount namespace of
+//! one empty 4 KiB tmpfs: a child's copy of its memory and of its mounts
+//! costs next to nothing, however large the caller and the host's mount
+//! table are. It is the parent of what it makes, because an exec sets the
+//! exit signal back to SIGCHLD whatever clone3(2) was given: only a parent
+//! that nobody else waits in has the status for certain.
+
+use core::ptr::addr_of_mut;
+
+use crate::clone::make_child;
+use crate::message::{Answer, CHILDREN_MAX, Place, SPAWNER_SOCKET};
+use crate::socket::{Rights, receive, send};
+use crate::steps::{IMAGE_BYTES_MAX, Image};
+use crate::sys::{Errno, Result, by_value, check, exit, nr, raw};
+
+const CLOEXEC: u64 = 0o2_000_000;
+/// The mark of the spawner's own socket among the watched descriptors.
+const REQUESTS: u64 = u64::MAX;
+
+/// A child that is watched.
+#[derive(Clone, Copy)]
+struct Watched {
+    pid: i32,
+    /// 0: the place is free.
+    pidfd: i32,
+    /// Where its status goes.
+    status: i32,
+}
+
+struct Memory {
+    image: [u64; IMAGE_BYTES_MAX / 8],
+    watched: [Watched; CHILDREN_MAX],
+}
+
+static mut MEMORY: Memory = Memory {
+    image: [0; IMAGE_BYTES_MAX / 8],
+    watched: [Watched {
+        pid: 0,
+        pidfd: 0,
+        status: 0,
+    }; CHILDREN_MAX],
+};
+
+/// struct epoll_event: packed on this architecture.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Event {
+    events: u32,
+    data: u64,
+}
+
+/// Serves requests until the caller is gone.
+///
+/// # Safety
+/// Called once, by a process with one thread.
+pub unsafe fn serve() -> ! {
+    let memory = addr_of_mut!(MEMORY);
+    // SAFETY: the only reference ever made: this function runs once and does
+    // not return.
+    let memory = unsafe { &mut *memory };
+    let mut answer = Answer::default();
+    let watch = match prepare() {
+        Ok(watch) => {
+            answer.kind = Answer::READY;
+            watch
+        }
+        Err(errno) => {
+            answer.kind = Answer::REFUSED;
+            answer.code = errno.0;
+            answer.detail = Place::MountNamespace as i32;
+            -1
+        }
+    };
+    tell(SPAWNER_SOCKET, &answer, -1);
+    if watch < 0 {
+        exit(1);
+    }
+    loop {
+        match next(watch) {
+            Ok(REQUESTS) => take_request(memory, watch),
+            Ok(place) => reap(memory, watch, place as usize),
+            Err(Errno::EINTR) => {}
+            Err(_) => exit(1),
+        }
+    }
+}
+
+fn tell(socket: i32, answer: &Answer, descriptor: i32) {
+    let bytes: [u8; Answer::BYTES] = as_bytes(answer);
+    // A caller that is gone needs no answer; its end of file ends us.
+    let _unheard = send(socket, &bytes, descriptor);
+}
+
+fn as_bytes(answer: &Answer) -> [u8; Answer::BYTES] {
+    let Answer {
+        kind,
+        pid,
+        code,
+        detail,
+    } = *answer;
+    let mut bytes = [0; Answer::BYTES];
+    for (place, value) in bytes
+        .chunks_exact_mut(4)
+        .zip([kind, pid as u32, code as u32, detail as u32])
+    {
+        for (to, from) in place.iter_mut().zip(value.to_ne_bytes()) {
+            *to = from;
+        }
+    }
+    bytes
+}
+
+/// Makes itself small and private; returns the epoll descriptor.
+fn prepare() -> Result<i32> {
+    reset_signals()?;
+    by_value(nr::PRCTL, [4, 0, 0, 0, 0, 0])?; // PR_SET_DUMPABLE
+    // A spawner that already leads a session keeps it.
+    let _leads = by_value(nr::SETSID, [0; 6]);
+    let last = u64::from(u32::MAX);
+    by_value(nr::CLOSE_RANGE, [3, last, 0, 0, 0, 0])?;
+    raise_descriptor_limit()?;
+    enter_small_mount_namespace()?;
+    let watch = by_value(nr::EPOLL_CREATE1, [CLOEXEC, 0, 0, 0, 0, 0])? as i32;
+    watch_descriptor(watch, SPAWNER_SOCKET, REQUESTS)?;
+    Ok(watch)
+}
+
+fn reset_signals() -> Result<()> {
+    let default: [u64; 4] = [0; 4];
+    let at = default.as_ptr() as u64;
+    let mut signal = 1;
+    while signal <= 64 {
+        if signal != 9 && signal != 19 {
+            // SAFETY: a live struct sigaction of zeros: the default.
+            check(unsafe { raw(nr::RT_SIGACTION, [signal, at, 0, 8, 0, 0]) })?;
+        }
+        signal += 1;
+    }
+    // SAFETY: a live, empty set.
+    check(unsafe { raw(nr::RT_SIGPROCMASK, [2, at, 0, 8, 0, 0]) })?;
+    Ok(())
+}
+
+/// Two descriptors are held for each child: allow as many as may be had.
+fn raise_descriptor_limit() -> Result<()> {
+    const RLIMIT_NOFILE: u64 = 7;
+    let mut limit: [u64; 2] = [0; 2];
+    let at = limit.as_mut_ptr() as u64;
+    // SAFETY: a live struct rlimit64 to write.
+    check(unsafe { raw(nr::PRLIMIT64, [0, RLIMIT_NOFILE, 0, at, 0, 0]) })?;
+    let [_, hard] = limit;
+    let wanted: [u64; 2] = [hard, hard];
+    let at = wanted.as_ptr() as u64;
+    // SAFETY: a live struct rlimit64 to read.
+    check(unsafe { raw(nr::PRLIMIT64, [0, RLIMIT_NOFILE, at, 0, 0, 0]) })?;
+    Ok(())
+}
+
+fn enter_small_mount_namespace() -> Result<()> {
+    const CLONE_NEWNS: u64 = 0x2_0000;
+    /// `MS_REC | MS_PRIVATE`.
+    const PRIVATE: u64 = 0x4000 | 0x4_0000;
+    /// nosuid, nodev, noexec.
+    const ATTRIBUTES: u64 = 0x2 | 0x4 | 0x8;
+    by_value(nr::UNSHARE, [CLONE_NEWNS, 0, 0, 0, 0, 0])?;
+    let root = c"/".as_ptr() as u64;
+    let here = c".".as_ptr() as u64;
+    let empty = c"".as_ptr() as u64;
+    let at_fdcwd = -100_i64 as u64;
+    let call = |number, arguments| {
+        // SAFETY: each address below is that of a constant string.
+        check(unsafe { raw(number, arguments) })
+    };
+    call(nr::MOUNT, [0, root, 0, PRIVATE, 0, 0])?;
+    let context = call(nr::FSOPEN, [c"tmpfs".as_ptr() as u64, 1, 0, 0, 0, 0])? as u64;
+    let size = c"size".as_ptr() as u64;
+    call(
+        nr::FSCONFIG,
+        [context, 1, size, c"4k".as_ptr() as u64, 0, 0],
+    )?;
+    call(nr::FSCONFIG, [context, 6, 0, 0, 0, 0])?;
+    // Read-only from the start: nothing is ever made in it.
+    let mount = call(nr::FSMOUNT, [context, 1, ATTRIBUTES | 1, 0, 0, 0])? as u64;
+    call(nr::MOVE_MOUNT, [mount, empty, at_fdcwd, root, 4, 0])?;
+    by_value(nr::FCHDIR, [mount, 0, 0, 0, 0, 0])?;
+    call(nr::PIVOT_ROOT, [here, here, 0, 0, 0, 0])?;
+    call(nr::UMOUNT2, [here, 2, 0, 0, 0, 0])?;
+    call(nr::CHDIR, [root, 0, 0, 0, 0, 0])?;
+    close(mount as i32);
+    close(context as i32);
+    Ok(())
+}
+
+fn watch_descriptor(watch: i32, descriptor: i32, mark: u64) -> Result<()> {
+    let event = Event {
+        events: 1, // EPOLLIN
+        data: mark,
+    };
+    let at = &raw const event as u64;
+    let add = 1;
+    // SAFETY: a live event to read.
+    check(unsafe {
+        raw(
+            nr::EPOLL_CTL,
+            [watch as u64, add, descriptor as u64, at, 0, 0],
+        )
+    })?;
+    Ok(())
+}
+
+/// Waits for the next thing to do.
+fn next(watch: i32) -> Result<u64> {
+    let mut event = Event { events: 0, data: 0 };
+    let at = &raw mut event as u64;
+    let forever = -1_i64 as u64;
+    // SAFETY: room for the one event that is asked for.
+    check(unsafe { raw(nr::EPOLL_WAIT, [watch as u64, at, 1, forever, 0, 0]) })?;
+    // SAFETY: a live local, which the kernel wrote through its address.
+    let event = unsafe { core::ptr::read_volatile(&raw const event) };
+    Ok(event.data)
+}
+
+fn take_request(memory: &mut Memory, watch: i32) {
+    let mut rights = Rights::new();
+    let received = match receive(SPAWNER_SOCKET, &mut memory.image, &mut rights) {
+        Ok(received) => received,
+        Err(Errno::EINTR) => return,
+        Err(_) => exit(1),
+    };
+    if received.bytes == 0 {
+        // The caller is gone. What it held reads end of file; what it
+        // started lives on.
+        exit(0);
+    }
+    let all = rights
+        .descriptors
+        .get(..received.descriptors)
+        .unwrap_or(&[]);
+    let &[report, status, ref rest @ ..] = all else {
+        close_all(all);
+        return;
+    };
+    let words = received.bytes / 8;
+    let kept = if received.cut {
+        refuse(status, Errno::EPROTO, Place::Request)
+    } else {
+        launch(memory, watch, words, rest, (report, status))
+    };
+    if let Some(used) = memory.image.get_mut(..words) {
+        // An environment may hold secrets: it stays no longer than needed.
+        used.fill(0);
+    }
+    close(report);
+    close_all(rest);
+    if !kept {
+        close(status);
+    }
+}
+
+/// Makes the child; returns whether it is watched now.
+fn launch(
+    memory: &mut Memory,
+    watch: i32,
+    words: usize,
+    descriptors: &[i32],
+    (report, status): (i32, i32),
+) -> bool {
+    let Some(place) = memory.watched.iter().position(|w| w.pidfd == 0) else {
+        return refuse(status, Errno(11), Place::Table); // EAGAIN
+    };
+    let image = memory
+        .image
+        .get(..words)
+        .and_then(|words| Image::check(words, descriptors.len()).ok());
+    let Some(image) = image else {
+        return refuse(status, Errno::EPROTO, Place::Request);
+    };
+    let made = match make_child(&image, descriptors, report) {
+        Ok(made) => made,
+        Err(errno) => return refuse(status, errno, Place::Clone),
+    };
+    let answer = Answer {
+        kind: Answer::MADE,
+        pid: made.pid,
+        code: 0,
+        detail: 0,
+    };
+    tell(status, &answer, made.pidfd);
+    if let Some(watched) = memory.watched.get_mut(place) {
+        *watched = Watched {
+            pid: made.pid,
+            pidfd: made.pidfd,
+            status,
+        };
+    }
+    if watch_descriptor(watch, made.pidfd, place as u64).is_err() {
+        // Not watched: whoever asked reads end of file and `unknown`.
+        close(made.pidfd);
+        if let Some(watched) = memory.watched.get_mut(place) {
+            watched.pidfd = 0;
+        }
+        return false;
+    }
+    true
+}
+
+fn refuse(status: i32, errno: Errno, place: Place) -> bool {
+    let answer = Answer {
+        kind: Answer::REFUSED,
+        pid: 0,
+        code: errno.0,
+        detail: place as i32,
+    };
+    tell(status, &answer, -1);
+    false
+}
+
+fn reap(memory: &mut Memory, watch: i32, place: usize) {
+    const P_PIDFD: u64 = 3;
+    /// `WEXITED | __WALL`.
+    const OPTIONS: u64 = 4 | 0x4000_0000;
+    let Some(watched) = memory.watched.get_mut(place) else {
+        return;
+    };
+    // siginfo_t: 128 bytes; code at 8, status at 24.
+    let mut info: [i32; 32] = [0; 32];
+    let at = info.as_mut_ptr() as u64;
+    // SAFETY: a live buffer as large as siginfo_t.
+    let waited = check(unsafe {
+        raw(
+            nr::WAITID,
+            [P_PIDFD, watched.pidfd as u64, at, OPTIONS, 0, 0],
+        )
+    });
+    if waited == Err(Errno::EINTR) {
+        return;
+    }
+    if waited.is_ok() {
+        let answer = Answer {
+            kind: Answer::ENDED,
+            pid: watched.pid,
+            code: info.get(2).copied().unwrap_or(0),
+            detail: info.get(6).copied().unwrap_or(0),
+        };
+        tell(watched.status, &answer, -1);
+    }
+    // The caller holds the same open pidfd, so closing ours would leave it
+    // watched: EPOLL_CTL_DEL.
+    let _unwatched = by_value(
+        nr::EPOLL_CTL,
+        [watch as u64, 2, watched.pidfd as u64, 0, 0, 0],
+    );
+    close(watched.pidfd);
+    close(watched.status);
+    watched.pidfd = 0;
+}
+
+fn close_all(descriptors: &[i32]) {
+    for &descriptor in descriptors {
+        close(descriptor);
+    }
+}
+
+fn close(descriptor: i32) {
+    // close(2) frees the descriptor whatever it returns.
+    let _freed = by_value(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]);
+}
