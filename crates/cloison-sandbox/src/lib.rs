@@ -5,10 +5,16 @@
 
 mod ids;
 mod layer;
+mod namespaces;
+mod proc_path;
+mod spawner;
 mod spec;
+mod steps;
 
 pub use ids::{IdRange, IdRangeError};
 pub use layer::Layer;
+pub use namespaces::{NamespaceError, NamespaceStep, NetworkNamespace, NetworkPool, UserNamespace};
+pub use spawner::{SpawnError, spawner_pid};
 pub use spec::{
     Access, Init, Limits, Mount, Proc, Profile, Root, SandboxName, SandboxNameError, Spec, Sysfs,
     TmpfsSizes,

@@ -1,0 +1,236 @@
+//! The caller's side of the spawner.
+
+use std::ffi::OsString;
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cloison_linux::message::{Answer, Place};
+use cloison_linux::{PROGRAM, host};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use crate::steps::Sending;
+
+/// Why no child was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The spawner could not be started.
+    #[error("the spawner could not be started: {0}")]
+    Start(Errno),
+    /// The spawner ended before it answered. The next launch starts another.
+    #[error("the spawner ended before it answered")]
+    Gone,
+    /// The plan is larger than a spawner takes: command and environment
+    /// together may have about 120 KiB.
+    #[error("command and environment are too large for one launch")]
+    TooLarge,
+    /// The spawner watches as many children as it can.
+    #[error("the spawner watches as many sandboxes as it can: {0}")]
+    Full(Errno),
+    /// The process could not be made.
+    #[error("the process could not be made: {0}")]
+    Clone(Errno),
+    /// The two sides do not understand each other.
+    #[error("the spawner refused the request: {0}")]
+    Protocol(Errno),
+}
+
+/// A process that a spawner made.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    /// Where the status arrives; `None` when the caller is the parent.
+    pub(crate) status: Option<OwnedFd>,
+    /// The other end of the child's report.
+    pub(crate) report: OwnedFd,
+}
+
+/// A running spawner.
+#[derive(Debug)]
+struct Spawner {
+    socket: OwnedFd,
+    process: Mutex<Child>,
+    /// The process that started it: after a fork the copy's is another.
+    owner: u32,
+}
+
+/// The one global of this library: the descriptor of the spawner. It is
+/// opened anew when the spawner has died and after a fork of the caller.
+static SPAWNER: Mutex<Option<Arc<Spawner>>> = Mutex::new(None);
+
+pub(crate) fn errno(errno: cloison_linux::sys::Errno) -> Errno {
+    Errno::from_raw(errno.0)
+}
+
+fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+}
+
+/// A sealed, anonymous copy of the static program, which only a root whom
+/// the sandbox does not map may read.
+///
+/// It is made anew each time: a shared one would be an inode that tenants
+/// share.
+pub(crate) fn program(mode: u32) -> Result<OwnedFd, Errno> {
+    let file = std::fs::File::from(host::executable_memfd(c"cloison").map_err(errno)?);
+    let io = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    (&file).write_all(PROGRAM).map_err(io)?;
+    file.set_permissions(Permissions::from_mode(mode))
+        .map_err(io)?;
+    let seals = SealFlag::F_SEAL_WRITE
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file.into())
+}
+
+impl Spawner {
+    fn start() -> Result<Self, SpawnError> {
+        let (ours, theirs) = pair().map_err(SpawnError::Start)?;
+        let program = program(0o111).map_err(SpawnError::Start)?;
+        let path = OsString::from(format!("/proc/self/fd/{}", program.as_raw_fd()));
+        let process = Command::new(path)
+            .arg0("cloison-spawner")
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| {
+                SpawnError::Start(Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+            })?;
+        let spawner = Self {
+            socket: ours,
+            process: Mutex::new(process),
+            owner: std::process::id(),
+        };
+        match host::receive_answer(spawner.socket.as_fd()) {
+            Ok(Some((answer, _))) if answer.kind == Answer::READY => Ok(spawner),
+            Ok(Some((answer, _))) => Err(SpawnError::Start(Errno::from_raw(answer.code))),
+            Ok(None) => Err(SpawnError::Gone),
+            Err(error) => Err(SpawnError::Start(errno(error))),
+        }
+    }
+
+    /// Reaps it if it has ended, so that no zombie stays.
+    fn reap(&self) {
+        if self.owner == std::process::id() {
+            let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+            // An error means that somebody else in this process has reaped it.
+            if let Err(error) = process.try_wait() {
+                debug_assert_eq!(error.raw_os_error(), Some(Errno::ECHILD as i32));
+            }
+        }
+    }
+}
+
+/// The spawner of this process; the one that `dead` names is replaced.
+fn current(dead: Option<&Arc<Spawner>>) -> Result<Arc<Spawner>, SpawnError> {
+    let mut global = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(spawner) = &*global
+        && spawner.owner == std::process::id()
+        && !dead.is_some_and(|dead| Arc::ptr_eq(dead, spawner))
+    {
+        return Ok(Arc::clone(spawner));
+    }
+    if let Some(spawner) = &*global {
+        spawner.reap();
+    }
+    let spawner = Arc::new(Spawner::start()?);
+    *global = Some(Arc::clone(&spawner));
+    Ok(spawner)
+}
+
+/// The process id of this process's spawner, if one runs: for tests that
+/// end it.
+#[doc(hidden)]
+#[must_use]
+pub fn spawner_pid() -> Option<u32> {
+    let global = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
+    let spawner = global.as_ref()?;
+    let process = spawner
+        .process
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    Some(process.id())
+}
+
+/// Makes a child through the spawner.
+pub(crate) fn spawn(sending: &Sending<'_>) -> Result<Spawned, SpawnError> {
+    if sending.block.len() * 8 > cloison_linux::steps::IMAGE_BYTES_MAX {
+        return Err(SpawnError::TooLarge);
+    }
+    let (report, childs_report) = pair().map_err(SpawnError::Protocol)?;
+    let (status, spawners_status) = pair().map_err(SpawnError::Protocol)?;
+    let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(sending.descriptors.len() + 2);
+    descriptors.push(childs_report.as_fd());
+    descriptors.push(spawners_status.as_fd());
+    descriptors.extend_from_slice(&sending.descriptors);
+
+    let spawner = current(None)?;
+    match host::send_request(spawner.socket.as_fd(), sending.block, &descriptors) {
+        Ok(()) => {}
+        Err(error) if matches!(errno(error), Errno::EPIPE | Errno::ECONNRESET) => {
+            // It had ended before it took anything: ask another.
+            let spawner = current(Some(&spawner))?;
+            host::send_request(spawner.socket.as_fd(), sending.block, &descriptors)
+                .map_err(|_| SpawnError::Gone)?;
+        }
+        Err(error) => return Err(SpawnError::Protocol(errno(error))),
+    }
+    drop((childs_report, spawners_status));
+    let answer = host::receive_answer(status.as_fd());
+    match answer {
+        Ok(Some((answer, Some(pidfd)))) if answer.kind == Answer::MADE => Ok(Spawned {
+            pid: answer.pid,
+            pidfd,
+            status: Some(status),
+            report,
+        }),
+        Ok(Some((answer, _))) if answer.kind == Answer::REFUSED => Err(refused(&answer)),
+        Ok(None) => Err(SpawnError::Gone),
+        Ok(Some(_)) => Err(SpawnError::Protocol(Errno::EPROTO)),
+        Err(error) => Err(SpawnError::Protocol(errno(error))),
+    }
+}
+
+fn refused(answer: &Answer) -> SpawnError {
+    let errno = Errno::from_raw(answer.code);
+    if answer.detail == Place::Clone as i32 {
+        SpawnError::Clone(errno)
+    } else if answer.detail == Place::Table as i32 {
+        SpawnError::Full(errno)
+    } else {
+        SpawnError::Protocol(errno)
+    }
+}
+
+/// Makes a child of the caller itself.
+pub(crate) fn spawn_directly(sending: &Sending<'_>) -> Result<Spawned, SpawnError> {
+    let (report, childs_report) = pair().map_err(SpawnError::Protocol)?;
+    let made =
+        host::make_child_directly(sending.block, &sending.descriptors, childs_report.as_fd());
+    match made {
+        Ok((pid, pidfd)) => Ok(Spawned {
+            pid,
+            pidfd,
+            status: None,
+            report,
+        }),
+        Err(error) => Err(SpawnError::Clone(errno(error))),
+    }
+}
