@@ -3,14 +3,17 @@
 //! A [`Spec`] says all that is decided for one launch. Policy lives above
 //! this crate: it knows no tenant.
 
+pub mod cgroup;
 mod ids;
 mod layer;
 mod namespaces;
 mod proc_path;
 mod spawner;
+mod proc;
 mod spec;
 mod steps;
 
+pub use cgroup::{Cgroup, CgroupError, Hierarchies, Hierarchy};
 pub use ids::{IdRange, IdRangeError};
 pub use layer::Layer;
 pub use namespaces::{NamespaceError, NamespaceStep, NetworkNamespace, NetworkPool, UserNamespace};

@@ -1,0 +1,113 @@
+//! What can go wrong with a cgroup.
+
+use nix::errno::Errno;
+
+use super::Hierarchy;
+use crate::SandboxName;
+
+/// Why a cgroup was not found, made, frozen, emptied or removed.
+///
+/// Paths are escaped: they are fit to be shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CgroupError {
+    /// A file of `/proc` could not be read.
+    #[error("{path} cannot be read")]
+    Proc {
+        /// The file.
+        path: String,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// A file of `/proc` is not in the form that the kernel documents.
+    #[error("{path} is not in the form that the kernel documents")]
+    Malformed {
+        /// The file.
+        path: String,
+    },
+    /// The host has no cgroup hierarchy at all.
+    #[error("no cgroup hierarchy is mounted")]
+    NoHierarchy,
+    /// A hierarchy exists, but no mount of it shows the caller's own cgroup.
+    #[error("no mount of the cgroup hierarchy {hierarchy} shows the caller's own cgroup")]
+    NotVisible {
+        /// The hierarchy.
+        hierarchy: Hierarchy,
+    },
+    /// There is a cgroup of this name.
+    #[error("the cgroup {path} exists already in the hierarchy {hierarchy}")]
+    Conflict {
+        /// The hierarchy.
+        hierarchy: Hierarchy,
+        /// Its path there.
+        path: String,
+    },
+    /// There is no cgroup of this name.
+    #[error("there is no cgroup of the sandbox {name}")]
+    Absent {
+        /// The sandbox.
+        name: SandboxName,
+    },
+    /// No hierarchy can freeze.
+    #[error("no mounted cgroup hierarchy can freeze")]
+    NoFreezer,
+    /// The kernel refused a step.
+    #[error("{step} the cgroup {path} in the hierarchy {hierarchy} failed")]
+    Step {
+        /// What was done.
+        step: CgroupStep,
+        /// The hierarchy.
+        hierarchy: Hierarchy,
+        /// Its path there.
+        path: String,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// A step was not done in time.
+    #[error("{step} the cgroup {path} in the hierarchy {hierarchy} was not done in time")]
+    Deadline {
+        /// What was waited for.
+        step: CgroupStep,
+        /// The hierarchy.
+        hierarchy: Hierarchy,
+        /// Its path there.
+        path: String,
+    },
+}
+
+/// One thing that is done with a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CgroupStep {
+    /// Making its directory.
+    Make,
+    /// Opening its directory or its list of processes.
+    Open,
+    /// Giving it the parent's processors and memory nodes.
+    FillCpuset,
+    /// Reading one of its files.
+    Read,
+    /// Freezing it.
+    Freeze,
+    /// Thawing it.
+    Thaw,
+    /// Ending its processes.
+    Kill,
+    /// Removing its directory.
+    Remove,
+}
+
+impl std::fmt::Display for CgroupStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Make => "making",
+            Self::Open => "opening",
+            Self::FillCpuset => "filling the cpuset of",
+            Self::Read => "reading",
+            Self::Freeze => "freezing",
+            Self::Thaw => "thawing",
+            Self::Kill => "emptying",
+            Self::Remove => "removing",
+        })
+    }
+}

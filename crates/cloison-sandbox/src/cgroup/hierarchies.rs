@@ -1,0 +1,350 @@
+//! Which cgroup hierarchies a host has, and where the caller is in each.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::CgroupError;
+use crate::proc::fields::lines;
+use crate::proc::mountinfo::{MountLine, mounts, options, unescaped};
+use crate::proc::{Reader, escaped};
+
+/// One cgroup hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Hierarchy {
+    /// One of version 1, by the list of its controllers or by its name, as
+    /// `/proc/PID/cgroup` shows it: `cpu,cpuacct` or `name=systemd`.
+    V1(String),
+    /// The one of version 2.
+    V2,
+}
+
+impl Hierarchy {
+    /// Whether `controller` is bound to this hierarchy of version 1.
+    #[must_use]
+    pub fn has_controller(&self, controller: &str) -> bool {
+        match self {
+            Self::V1(list) => list.split(',').any(|bound| bound == controller),
+            Self::V2 => false,
+        }
+    }
+
+    fn named(list: &[u8]) -> Self {
+        if list.is_empty() {
+            Self::V2
+        } else {
+            Self::V1(escaped(list))
+        }
+    }
+
+    fn is_mounted_by(&self, mount: &MountLine<'_>) -> bool {
+        match self {
+            Self::V2 => mount.fs_type == b"cgroup2",
+            Self::V1(list) => {
+                mount.fs_type == b"cgroup"
+                    && list.split(',').all(|wanted| {
+                        options(mount.super_options).any(|option| escaped(option) == wanted)
+                    })
+            }
+        }
+    }
+}
+
+impl From<String> for Hierarchy {
+    fn from(name: String) -> Self {
+        match name.as_str() {
+            "v2" => Self::V2,
+            _ => Self::V1(name),
+        }
+    }
+}
+
+impl From<Hierarchy> for String {
+    fn from(hierarchy: Hierarchy) -> Self {
+        match hierarchy {
+            Hierarchy::V1(list) => list,
+            Hierarchy::V2 => "v2".to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for Hierarchy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::V1(list) => f.write_str(list),
+            Self::V2 => f.write_str("v2"),
+        }
+    }
+}
+
+/// The cgroup hierarchies of this host, each with the caller's own cgroup in
+/// it as it was when they were found.
+#[derive(Debug)]
+pub struct Hierarchies {
+    mounted: Vec<Mounted>,
+}
+
+/// A hierarchy with the caller's own cgroup, opened.
+#[derive(Debug)]
+pub(super) struct Mounted {
+    hierarchy: Hierarchy,
+    own: OwnedFd,
+    own_path: Vec<u8>,
+}
+
+impl Hierarchies {
+    /// Finds every hierarchy of the host.
+    ///
+    /// # Errors
+    /// [`CgroupError::NoHierarchy`]; [`CgroupError::NotVisible`] if one
+    /// exists that no mount shows, since a sandbox could not be placed in it;
+    /// [`CgroupError::Proc`] and [`CgroupError::Malformed`].
+    ///
+    /// # Source
+    /// cgroups(7), cgroup_namespaces(7)
+    pub fn find() -> Result<Self, CgroupError> {
+        let process = openat(
+            AT_FDCWD,
+            c"/proc/self",
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|source| proc_error("/proc/self", source))?;
+        let mut reader = Reader::new();
+        let own: Vec<(Hierarchy, Vec<u8>)> = entries(
+            reader
+                .read(&process, c"cgroup")
+                .map_err(|source| proc_error("/proc/self/cgroup", source))?,
+        )
+        .map(|entry| entry.map(|(hierarchy, path)| (hierarchy, path.to_vec())))
+        .collect::<Option<_>>()
+        .ok_or_else(|| malformed("/proc/self/cgroup"))?;
+        let text = reader
+            .read(&process, c"mountinfo")
+            .map_err(|source| proc_error("/proc/self/mountinfo", source))?;
+        let mounted = own
+            .into_iter()
+            .map(|(hierarchy, path)| Mounted::find(hierarchy, path, text))
+            .collect::<Result<Vec<_>, _>>()?;
+        if mounted.is_empty() {
+            return Err(CgroupError::NoHierarchy);
+        }
+        Ok(Self { mounted })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.mounted.len()
+    }
+
+    /// Whether there is none: never, since [`Hierarchies::find`] refuses.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.mounted.is_empty()
+    }
+
+    /// Each hierarchy with the path of the caller's own cgroup in it.
+    pub fn iter(&self) -> impl Iterator<Item = (&Hierarchy, String)> {
+        self.mounted
+            .iter()
+            .map(|mounted| (&mounted.hierarchy, escaped(&mounted.own_path)))
+    }
+
+    pub(super) fn mounted(&self) -> impl Iterator<Item = &Mounted> {
+        self.mounted.iter()
+    }
+}
+
+impl Mounted {
+    /// Opens the caller's own cgroup, `own_path`, through the first mount of
+    /// `mountinfo` that shows it.
+    fn find(
+        hierarchy: Hierarchy,
+        own_path: Vec<u8>,
+        mountinfo: &[u8],
+    ) -> Result<Self, CgroupError> {
+        for mount in mounts(mountinfo) {
+            let mount = mount.ok_or_else(|| malformed("/proc/self/mountinfo"))?;
+            if !hierarchy.is_mounted_by(&mount) {
+                continue;
+            }
+            let Some(beneath) = beneath(&unescaped(mount.root), &own_path).map(<[u8]>::to_vec)
+            else {
+                continue;
+            };
+            if let Ok(own) = open_own(&mount, &beneath) {
+                return Ok(Self {
+                    hierarchy,
+                    own,
+                    own_path,
+                });
+            }
+        }
+        Err(CgroupError::NotVisible { hierarchy })
+    }
+
+    pub(super) fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
+    pub(super) fn own(&self) -> BorrowedFd<'_> {
+        self.own.as_fd()
+    }
+
+    pub(super) fn own_path(&self) -> &[u8] {
+        &self.own_path
+    }
+}
+
+/// `path` as seen from the cgroup `root`; `None` if it lies outside.
+fn beneath<'a>(root: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+    let rest = match root {
+        b"/" => path,
+        _ => path.strip_prefix(root)?,
+    };
+    match rest {
+        [] => Some(b"."),
+        // A root above the caller's cgroup namespace reads `/..`: what the
+        // caller's own cgroup is called there, the kernel does not say.
+        [b'/', rest @ ..] if !rest.starts_with(b"..") => {
+            Some(if rest.is_empty() { b"." } else { rest })
+        }
+        _ => None,
+    }
+}
+
+fn open_own(mount: &MountLine<'_>, beneath: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mount_point = unescaped(mount.mount_point);
+    let top = openat(
+        AT_FDCWD,
+        OsStr::from_bytes(&mount_point),
+        flags,
+        Mode::empty(),
+    )?;
+    // Another mount may stand on top of this one.
+    if fstat(&top)?.st_dev != mount.device {
+        return Err(Errno::EXDEV);
+    }
+    openat2(
+        &top,
+        OsStr::from_bytes(beneath),
+        OpenHow::new().flags(flags).resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_XDEV,
+        ),
+    )
+}
+
+/// Where `pid` is in each hierarchy, read from `/proc/PID/cgroup`; paths are
+/// escaped where they are not printable ASCII.
+///
+/// # Errors
+/// [`CgroupError::Proc`] and [`CgroupError::Malformed`].
+pub fn membership(pid: Pid) -> Result<BTreeMap<Hierarchy, String>, CgroupError> {
+    let path = format!("/proc/{pid}");
+    let file = format!("{path}/cgroup");
+    let directory = CString::new(path).map_err(|_nul| malformed(&file))?;
+    let process = openat(
+        AT_FDCWD,
+        directory.as_c_str(),
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|source| proc_error(&file, source))?;
+    let mut reader = Reader::new();
+    let text = reader
+        .read(&process, c"cgroup")
+        .map_err(|source| proc_error(&file, source))?;
+    memberships(text).ok_or_else(|| malformed(&file))
+}
+
+/// The lines of a `/proc/PID/cgroup`.
+pub(crate) fn memberships(text: &[u8]) -> Option<BTreeMap<Hierarchy, String>> {
+    entries(text)
+        .map(|entry| entry.map(|(hierarchy, path)| (hierarchy, escaped(path))))
+        .collect()
+}
+
+fn entries(text: &[u8]) -> impl Iterator<Item = Option<(Hierarchy, &[u8])>> {
+    lines(text).map(|line| {
+        let mut fields = line.splitn(3, |byte| *byte == b':');
+        let (_number, list, path) = (fields.next()?, fields.next()?, fields.next()?);
+        Some((Hierarchy::named(list), path))
+    })
+}
+
+fn proc_error(path: &str, source: Errno) -> CgroupError {
+    CgroupError::Proc {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn malformed(path: &str) -> CgroupError {
+    CgroupError::Malformed {
+        path: path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_hierarchy_has_its_path() {
+        let text = b"9:name=systemd:/a:b\n4:cpu,cpuacct:/\n0::/x\\y\n";
+        let map = memberships(text).unwrap_or_default();
+        assert_eq!(map.len(), 3);
+        assert_eq!(
+            map.get(&Hierarchy::V1("name=systemd".into()))
+                .map(String::as_str),
+            Some("/a:b")
+        );
+        assert_eq!(map.get(&Hierarchy::V2).map(String::as_str), Some("/x\\\\y"));
+        assert_eq!(memberships(b"9 systemd"), None);
+    }
+
+    #[test]
+    fn own_cgroup_is_found_beneath_the_root_of_a_mount() {
+        assert_eq!(beneath(b"/", b"/"), Some(&b"."[..]));
+        assert_eq!(beneath(b"/", b"/a/b"), Some(&b"a/b"[..]));
+        assert_eq!(beneath(b"/a", b"/a/b"), Some(&b"b"[..]));
+        assert_eq!(beneath(b"/a", b"/a"), Some(&b"."[..]));
+        for (root, path) in [("/a", "/ab"), ("/..", "/"), ("/", "/../x"), ("/b", "/a")] {
+            assert_eq!(
+                beneath(root.as_bytes(), path.as_bytes()),
+                None,
+                "{root} {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn comounted_controllers_are_one_hierarchy() {
+        let text = b"1 2 0:5 / /c rw - cgroup cgroup rw,xattr,cpu,cpuacct\n\
+                     1 2 0:6 / /s rw - cgroup cgroup rw,name=systemd\n\
+                     1 2 0:7 / /u rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let found = |hierarchy: Hierarchy| {
+            mounts(text)
+                .flatten()
+                .filter(|mount| hierarchy.is_mounted_by(mount))
+                .map(|mount| mount.mount_point)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found(Hierarchy::V1("cpuacct,cpu".into())), [b"/c"]);
+        assert_eq!(found(Hierarchy::V1("name=systemd".into())), [b"/s"]);
+        assert_eq!(found(Hierarchy::V2), [b"/u"]);
+        assert!(found(Hierarchy::V1("cpuset".into())).is_empty());
+    }
+}
