@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 pub use error::{CgroupError, CgroupStep};
+pub(crate) use hierarchies::memberships;
 pub use hierarchies::{Hierarchies, Hierarchy, membership};
 pub use placement::Placement;
 

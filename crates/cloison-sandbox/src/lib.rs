@@ -7,9 +7,10 @@ pub mod cgroup;
 mod ids;
 mod layer;
 mod namespaces;
+pub mod posture;
+mod proc;
 mod proc_path;
 mod spawner;
-mod proc;
 mod spec;
 mod steps;
 
@@ -17,6 +18,7 @@ pub use cgroup::{Cgroup, CgroupError, Hierarchies, Hierarchy};
 pub use ids::{IdRange, IdRangeError};
 pub use layer::Layer;
 pub use namespaces::{NamespaceError, NamespaceStep, NetworkNamespace, NetworkPool, UserNamespace};
+pub use posture::{Difference, Posture, PostureError, SelfReport, Vantage};
 pub use spawner::{SpawnError, spawner_pid};
 pub use spec::{
     Access, Init, Limits, Mount, Proc, Profile, Root, SandboxName, SandboxNameError, Spec, Sysfs,

@@ -1,0 +1,259 @@
+//! The fields of a posture.
+
+use serde::Serialize;
+
+use super::Knowledge;
+use super::knowledge::Reason;
+use crate::Layer;
+
+/// How each kind of field comes to be known when all goes well.
+const READ: Knowledge = Knowledge::Read;
+const SELF: Knowledge = Knowledge::SelfReported;
+const NONE: Knowledge = Knowledge::Unreadable(Reason::NoInterface);
+
+macro_rules! fields {
+    ($($(#[$doc:meta])* $field:ident = $layer:ident, $known:ident, $name:literal;)*) => {
+        /// One thing that is known of a process, or cannot be known.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Field { $($(#[$doc])* $field,)* }
+
+        impl Field {
+            /// Every field, in the order of the layers.
+            pub const ALL: &'static [Self] = &[$(Self::$field,)*];
+
+            /// The layer that it tells of.
+            #[must_use]
+            pub fn layer(self) -> Layer {
+                match self { $(Self::$field => Layer::$layer,)* }
+            }
+
+            /// The name that output uses.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$field => $name,)* }
+            }
+
+            /// How it is known of a held sandbox.
+            #[must_use]
+            pub fn knowledge(self) -> Knowledge {
+                match self { $(Self::$field => $known,)* }
+            }
+        }
+    };
+}
+
+fields! {
+    /// Its cgroup in each hierarchy.
+    Cgroups = Cgroup, READ, "cgroups";
+    /// The id of its network namespace.
+    NetworkNamespace = NetworkNamespace, READ, "network namespace";
+    /// Sockets of another network namespace among its descriptors: no call
+    /// tells where a foreign socket belongs.
+    ForeignSockets = NetworkNamespace, NONE, "foreign sockets";
+    /// The id of its user namespace.
+    UserNamespace = UserNamespace, READ, "user namespace";
+    /// The user ids of its user namespace.
+    UidMap = UserNamespace, READ, "uid map";
+    /// The group ids of its user namespace.
+    GidMap = UserNamespace, READ, "gid map";
+    /// Real, effective, saved and file system user id, as the host sees them.
+    UserIds = UserNamespace, READ, "user ids";
+    /// The same of the group.
+    GroupIds = UserNamespace, READ, "group ids";
+    /// Supplementary groups.
+    Groups = UserNamespace, READ, "groups";
+    /// How many user, network, pid and time namespaces it may make.
+    NestedNamespaces = UserNamespace, SELF, "nested namespaces";
+    /// Whose its mount namespace is.
+    MountNamespace = MountNamespace, READ, "mount namespace";
+    /// Every mount that it sees.
+    Mounts = MountNamespace, READ, "mounts";
+    /// Whose its pid namespace is.
+    PidNamespace = PidNamespace, READ, "pid namespace";
+    /// Its number in the innermost pid namespace.
+    InnerPid = PidNamespace, READ, "pid inside";
+    /// Whose its ipc namespace is.
+    IpcNamespace = IpcNamespace, READ, "ipc namespace";
+    /// Whose its uts namespace is.
+    UtsNamespace = UtsNamespace, READ, "uts namespace";
+    /// Whose its cgroup namespace is.
+    CgroupNamespace = CgroupNamespace, READ, "cgroup namespace";
+    /// Where a proc is mounted, and its own options.
+    ProcOptions = Proc, READ, "proc";
+    /// Where a sysfs is mounted, and its own options.
+    SysfsOptions = Sysfs, READ, "sysfs";
+    /// The device nodes in its `/dev`.
+    DeviceNodes = Devices, READ, "device nodes";
+    /// Where a devpts is mounted, and its own options.
+    DevptsOptions = Devpts, READ, "devpts";
+    /// The inheritable set.
+    Inheritable = Capabilities, READ, "inheritable";
+    /// The permitted set.
+    Permitted = Capabilities, READ, "permitted";
+    /// The effective set.
+    Effective = Capabilities, READ, "effective";
+    /// The bounding set.
+    Bounding = Capabilities, READ, "bounding";
+    /// The ambient set.
+    Ambient = Capabilities, READ, "ambient";
+    /// Securebits.
+    Securebits = Securebits, SELF, "securebits";
+    /// `no_new_privs`.
+    NoNewPrivs = NoNewPrivs, READ, "no new privs";
+    /// The mode of seccomp: 2 is a filter.
+    SeccompMode = Seccomp, READ, "seccomp mode";
+    /// How many filters are on.
+    SeccompFilters = Seccomp, READ, "seccomp filters";
+    /// What opening `/` for reading gave.
+    OpenRoot = LandlockFiles, SELF, "opening /";
+    /// What binding a TCP port gave.
+    BindTcp = LandlockNetwork, SELF, "binding a TCP port";
+    /// What connecting to an abstract socket from before gave.
+    ConnectAbstract = LandlockScope, SELF, "reaching an abstract socket";
+    /// Whether signals are scoped. No call tells; probe B01 stands in.
+    SignalScope = LandlockScope, NONE, "signal scope";
+    /// Resource limits.
+    Limits = Rlimits, READ, "limits";
+    /// Whose its session keyring is.
+    SessionKeyring = SessionKeyring, SELF, "session keyring";
+    /// Its session, in the innermost pid namespace.
+    InnerSession = Session, READ, "session inside";
+    /// The device number of its terminal, or 0.
+    Terminal = Session, READ, "terminal";
+    /// Blocked signals.
+    SignalsBlocked = InheritedState, READ, "signals blocked";
+    /// Ignored signals.
+    SignalsIgnored = InheritedState, READ, "signals ignored";
+    /// The umask.
+    Umask = InheritedState, READ, "umask";
+    /// Nice value.
+    Nice = InheritedState, READ, "nice";
+    /// Scheduling policy.
+    SchedulerPolicy = InheritedState, READ, "scheduler policy";
+    /// Processors it may run on.
+    Affinity = InheritedState, READ, "affinity";
+    /// The execution domain.
+    Personality = InheritedState, READ, "personality";
+    /// Adjustment of the OOM killer's score.
+    OomScoreAdjustment = InheritedState, READ, "oom score adjustment";
+    /// How many threads it has.
+    Threads = InheritedState, READ, "threads";
+    /// Whose its time namespace is.
+    TimeNamespace = InheritedState, READ, "time namespace";
+    /// The mode of its memory policy.
+    MemoryPolicy = InheritedState, SELF, "memory policy";
+    /// Its I/O priority.
+    IoPriority = InheritedState, SELF, "io priority";
+    /// Its parent-death signal.
+    DeathSignal = InheritedState, SELF, "parent-death signal";
+    /// Whether it is a subreaper.
+    Subreaper = InheritedState, SELF, "subreaper";
+    /// Its descriptors, and what each leads to.
+    Descriptors = Descriptors, READ, "descriptors";
+    /// `PR_GET_DUMPABLE`.
+    Dumpable = NotDumpable, SELF, "dumpable";
+    /// The owner of its files in `/proc`: the host's root while it is not
+    /// dumpable.
+    ProcOwner = NotDumpable, READ, "owner of its proc files";
+    /// Whose its core scheduling cookie is.
+    CoreCookie = CoreScheduling, SELF, "core cookie";
+    /// Speculative store bypass, in the kernel's words.
+    StoreBypass = SpeculationControl, READ, "store bypass";
+    /// Speculation of indirect branches, in the kernel's words.
+    IndirectBranch = SpeculationControl, READ, "indirect branch";
+    /// What `PR_GET_SPECULATION_CTRL` says of store bypass.
+    StoreBypassControl = SpeculationControl, SELF, "store bypass control";
+    /// What it says of indirect branches.
+    IndirectBranchControl = SpeculationControl, SELF, "indirect branch control";
+}
+
+impl Field {
+    /// The fields that tell of `layer`: at least one each.
+    #[must_use]
+    pub fn of(layer: Layer) -> &'static [Self] {
+        // No wildcard: a new layer does not compile without its read-back.
+        match layer {
+            Layer::Cgroup => &[Self::Cgroups],
+            Layer::NetworkNamespace => &[Self::NetworkNamespace, Self::ForeignSockets],
+            Layer::UserNamespace => &[
+                Self::UserNamespace,
+                Self::UidMap,
+                Self::GidMap,
+                Self::UserIds,
+                Self::GroupIds,
+                Self::Groups,
+                Self::NestedNamespaces,
+            ],
+            Layer::MountNamespace => &[Self::MountNamespace, Self::Mounts],
+            Layer::PidNamespace => &[Self::PidNamespace, Self::InnerPid],
+            Layer::IpcNamespace => &[Self::IpcNamespace],
+            Layer::UtsNamespace => &[Self::UtsNamespace],
+            Layer::CgroupNamespace => &[Self::CgroupNamespace],
+            Layer::Proc => &[Self::ProcOptions],
+            Layer::Sysfs => &[Self::SysfsOptions],
+            Layer::Devices => &[Self::DeviceNodes],
+            Layer::Devpts => &[Self::DevptsOptions],
+            Layer::Capabilities => &[
+                Self::Inheritable,
+                Self::Permitted,
+                Self::Effective,
+                Self::Bounding,
+                Self::Ambient,
+            ],
+            Layer::Securebits => &[Self::Securebits],
+            Layer::NoNewPrivs => &[Self::NoNewPrivs],
+            Layer::Seccomp => &[Self::SeccompMode, Self::SeccompFilters],
+            Layer::LandlockFiles => &[Self::OpenRoot],
+            Layer::LandlockNetwork => &[Self::BindTcp],
+            Layer::LandlockScope => &[Self::ConnectAbstract, Self::SignalScope],
+            Layer::Rlimits => &[Self::Limits],
+            Layer::SessionKeyring => &[Self::SessionKeyring],
+            Layer::Session => &[Self::InnerSession, Self::Terminal],
+            Layer::InheritedState => &[
+                Self::SignalsBlocked,
+                Self::SignalsIgnored,
+                Self::Umask,
+                Self::Nice,
+                Self::SchedulerPolicy,
+                Self::Affinity,
+                Self::Personality,
+                Self::OomScoreAdjustment,
+                Self::Threads,
+                Self::TimeNamespace,
+                Self::MemoryPolicy,
+                Self::IoPriority,
+                Self::DeathSignal,
+                Self::Subreaper,
+            ],
+            Layer::Descriptors => &[Self::Descriptors],
+            Layer::NotDumpable => &[Self::Dumpable, Self::ProcOwner],
+            Layer::CoreScheduling => &[Self::CoreCookie],
+            Layer::SpeculationControl => &[
+                Self::StoreBypass,
+                Self::IndirectBranch,
+                Self::StoreBypassControl,
+                Self::IndirectBranchControl,
+            ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_belongs_to_one_layer() {
+        let by_layer: Vec<Field> = Layer::ALL
+            .iter()
+            .flat_map(|layer| Field::of(*layer))
+            .copied()
+            .collect();
+        assert_eq!(by_layer, Field::ALL);
+        for layer in Layer::ALL {
+            assert!(!Field::of(layer).is_empty(), "{layer}");
+            assert!(Field::of(layer).iter().all(|field| field.layer() == layer));
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What the kernel says of a process, by its directory in `/proc`.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::sys::stat::{Mode, SFlag, fstatat, major, minor};
+
+use super::knowledge::Reason;
+use super::value::DescriptorEntry;
+use super::vantage::{Kind, namespace_id};
+use super::{Fact, Field, Value, Vantage, mounts, status};
+use crate::cgroup::memberships;
+use crate::proc::fields::{decimal, hexadecimal, signed};
+use crate::proc::{Reader, escaped};
+
+/// How many descriptors or device nodes are listed: a tenant may have many.
+const ENTRIES_MAX: usize = 4096;
+
+/// The facts that are read of the process whose `/proc` directory this is.
+pub(super) fn facts(process: BorrowedFd<'_>, vantage: &Vantage, facts: &mut Vec<Fact>) {
+    let mut reader = Reader::new();
+    status::status(text(&mut reader, process, c"status"), facts);
+    status::stat(text(&mut reader, process, c"stat"), facts);
+    mounts::facts(text(&mut reader, process, c"mountinfo"), facts);
+    let parsed: [(Field, &CStr, Parser); 6] = [
+        (Field::Cgroups, c"cgroup", |text| {
+            memberships(text).map(Value::Cgroups)
+        }),
+        (Field::UidMap, c"uid_map", status::id_map),
+        (Field::GidMap, c"gid_map", status::id_map),
+        (Field::Limits, c"limits", status::limits),
+        (Field::Personality, c"personality", |text| {
+            hexadecimal(text.trim_ascii()).map(Value::Bits)
+        }),
+        (Field::OomScoreAdjustment, c"oom_score_adj", |text| {
+            signed(text.trim_ascii()).map(Value::Number)
+        }),
+    ];
+    for (field, file, parse) in parsed {
+        let value =
+            text(&mut reader, process, file).and_then(|text| parse(text).ok_or(Reason::Malformed));
+        facts.push(Fact::read(field, value));
+    }
+    namespaces(process, vantage, facts);
+    facts.push(Fact::read(
+        Field::Descriptors,
+        descriptors(process).map_err(reason),
+    ));
+    facts.push(Fact::read(
+        Field::DeviceNodes,
+        device_nodes(process).map_err(reason),
+    ));
+    let owner = fstatat(process, c"status", AtFlags::AT_SYMLINK_NOFOLLOW)
+        .map(|status| Value::Number(i64::from(status.st_uid)));
+    facts.push(Fact::read(Field::ProcOwner, owner.map_err(reason)));
+    for field in [Field::ForeignSockets, Field::SignalScope] {
+        facts.push(Fact::unreadable(field, Reason::NoInterface));
+    }
+}
+
+type Parser = fn(&[u8]) -> Option<Value>;
+
+fn text<'a>(
+    reader: &'a mut Reader,
+    process: BorrowedFd<'_>,
+    file: &CStr,
+) -> Result<&'a [u8], Reason> {
+    reader.read(process, file).map_err(reason)
+}
+
+fn reason(errno: Errno) -> Reason {
+    match errno {
+        Errno::ENOENT => Reason::NotShown,
+        errno => Reason::Refused(errno as i32),
+    }
+}
+
+fn namespaces(process: BorrowedFd<'_>, vantage: &Vantage, facts: &mut Vec<Fact>) {
+    for (field, file) in [
+        (Field::UserNamespace, c"ns/user"),
+        (Field::NetworkNamespace, c"ns/net"),
+    ] {
+        let id = namespace_id(process, file)
+            .map_err(reason)
+            .and_then(|id| i64::try_from(id).map_err(|_too_large| Reason::Malformed));
+        facts.push(Fact::read(field, id.map(Value::Number)));
+    }
+    for (field, kind) in [
+        (Field::MountNamespace, Kind::Mount),
+        (Field::PidNamespace, Kind::Pid),
+        (Field::IpcNamespace, Kind::Ipc),
+        (Field::UtsNamespace, Kind::Uts),
+        (Field::CgroupNamespace, Kind::Cgroup),
+        (Field::TimeNamespace, Kind::Time),
+    ] {
+        let owner =
+            namespace_id(process, kind.file()).map(|id| Value::Owner(vantage.owner_of(kind, id)));
+        facts.push(Fact::read(field, owner.map_err(reason)));
+    }
+}
+
+fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    openat(
+        parent,
+        name,
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+fn descriptors(process: BorrowedFd<'_>) -> Result<Value, Errno> {
+    let directory = open_directory(process, c"fd")?;
+    let mut found = Vec::new();
+    for entry in Dir::from_fd(directory.try_clone().map_err(lost)?)?.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = decimal(name.to_bytes()).and_then(|number| u32::try_from(number).ok());
+        let Some(number) = number else { continue };
+        if found.len() == ENTRIES_MAX {
+            return Err(Errno::EOVERFLOW);
+        }
+        let target = match readlinkat(&directory, name) {
+            // Closed meanwhile.
+            Err(Errno::ENOENT) => continue,
+            target => target?,
+        };
+        found.push(DescriptorEntry {
+            number,
+            target: Some(escaped(target.as_encoded_bytes())),
+        });
+    }
+    found.sort_unstable();
+    Ok(Value::Descriptors(found))
+}
+
+/// The device nodes directly in its `/dev`, beneath its own root and through
+/// no link: what stands there is the tenant's choice.
+fn device_nodes(process: BorrowedFd<'_>) -> Result<Value, Errno> {
+    let root = openat(
+        process,
+        c"root",
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let directory = match openat2(&root, c"dev", how) {
+        Err(Errno::ENOENT) => return Ok(Value::List(Vec::new())),
+        directory => directory?,
+    };
+    let mut found = Vec::new();
+    for entry in Dir::from_fd(directory.try_clone().map_err(lost)?)?.iter() {
+        let entry = entry?;
+        let is_node = !matches!(
+            entry.file_type(),
+            Some(Type::Directory | Type::File | Type::Symlink | Type::Fifo | Type::Socket)
+        );
+        if !is_node {
+            continue;
+        }
+        if found.len() == ENTRIES_MAX {
+            return Err(Errno::EOVERFLOW);
+        }
+        found.extend(device_node(directory.as_fd(), entry.file_name())?);
+    }
+    found.sort_unstable();
+    Ok(Value::List(found))
+}
+
+/// `NAME KIND MAJOR:MINOR MODE`, if it is a device node.
+fn device_node(directory: BorrowedFd<'_>, name: &CStr) -> Result<Option<String>, Errno> {
+    let status = match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => return Ok(None),
+        status => status?,
+    };
+    let kind = match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFCHR => "c",
+        SFlag::S_IFBLK => "b",
+        _ => return Ok(None),
+    };
+    Ok(Some(format!(
+        "{} {kind} {}:{} {:04o}",
+        escaped(name.to_bytes()),
+        major(status.st_rdev),
+        minor(status.st_rdev),
+        status.st_mode & 0o7777
+    )))
+}
+
+fn lost(error: std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
