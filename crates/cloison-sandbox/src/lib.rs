@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 mod ids;
+mod kernel;
 mod layer;
 mod namespaces;
 pub mod posture;
@@ -13,9 +14,11 @@ mod proc_path;
 mod spawner;
 mod spec;
 mod steps;
+mod waivers;
 
 pub use cgroup::{Cgroup, CgroupError, Hierarchies, Hierarchy};
 pub use ids::{IdRange, IdRangeError};
+pub use kernel::{Absence, Feature, Kernel, LayerVerdict, NotNeeded, State, Unavailable};
 pub use layer::Layer;
 pub use namespaces::{NamespaceError, NamespaceStep, NetworkNamespace, NetworkPool, UserNamespace};
 pub use posture::{Difference, Posture, PostureError, SelfReport, Vantage};
@@ -24,3 +27,4 @@ pub use spec::{
     Access, Init, Limits, Mount, Proc, Profile, Root, SandboxName, SandboxNameError, Spec, Sysfs,
     TmpfsSizes,
 };
+pub use waivers::{WaiverError, Waivers};
