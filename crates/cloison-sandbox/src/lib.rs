@@ -5,6 +5,7 @@
 
 mod ids;
 mod layer;
+pub mod seccomp;
 mod spec;
 
 pub use ids::{IdRange, IdRangeError};
