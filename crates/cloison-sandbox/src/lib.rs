@@ -18,7 +18,9 @@ mod waivers;
 
 pub use cgroup::{Cgroup, CgroupError, Hierarchies, Hierarchy};
 pub use ids::{IdRange, IdRangeError};
-pub use kernel::{Absence, Feature, Kernel, LayerVerdict, NotNeeded, State, Unavailable};
+pub use kernel::{
+    Absence, Feature, Kernel, KernelError, LayerVerdict, NotNeeded, State, Unavailable,
+};
 pub use layer::Layer;
 pub use namespaces::{NamespaceError, NamespaceStep, NetworkNamespace, NetworkPool, UserNamespace};
 pub use posture::{Difference, Posture, PostureError, SelfReport, Vantage};
