@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use cloison_sandbox::{
-    Error, Feature, Held, Init, Io, Kernel, Layer, Plan, Prepared, SandboxName, Spec, Waivers,
-    Weakening,
+    Error, Held, Init, Io, Kernel, Layer, Plan, Prepared, SandboxName, Spec, Waivers, Weakening,
 };
 
 /// The first range of the default pool.
@@ -32,9 +31,7 @@ pub(crate) fn spec_without_init(name: &str, command: &[&str]) -> Spec {
 
 /// This kernel, and what it is allowed to lack.
 pub(crate) fn kernel() -> Kernel {
-    Kernel::complete()
-        .without(Feature::CoreScheduling)
-        .without(Feature::StoreBypassControl)
+    Kernel::probe().unwrap()
 }
 
 pub(crate) fn waivers() -> Waivers {

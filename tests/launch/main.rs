@@ -2,8 +2,11 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod broken;
+mod callers;
 mod ground;
 mod order;
+mod quiet;
+mod threads;
 
 use std::process::ExitCode;
 
@@ -49,12 +52,26 @@ const BROKEN: &[Case] = broken! {
     speculation_control: SpeculationControl,
 };
 
-const CASES: &[Case] = &[Case::new(
-    "order_of_the_child_is_as_documented",
-    order::every_adjacent_pair,
-)];
+const CASES: &[Case] = &[
+    Case::new(
+        "order_of_the_child_is_as_documented",
+        order::every_adjacent_pair,
+    ),
+    Case::new("dropped_held_leaves_nothing", callers::dropped_held),
+    Case::new("killed_spawner_is_replaced", callers::killed_spawner),
+    Case::new(
+        "status_survives_a_thread_that_waits_for_any_child",
+        callers::waits_elsewhere,
+    ),
+    Case::new("launch_makes_no_clone_in_the_caller", quiet::no_clone),
+    Case::new("launches_from_64_threads_leave_nothing", threads::many).lasting_s(300),
+];
 
 fn main() -> ExitCode {
+    if quiet::is_wanted() {
+        quiet::act();
+        return ExitCode::SUCCESS;
+    }
     let cases: Vec<Case> = CASES.iter().chain(BROKEN).copied().collect();
     cloison_tests::main(cases.leak())
 }

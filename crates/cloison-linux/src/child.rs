@@ -170,7 +170,7 @@ impl Child {
             ),
             Op::BindAbstract => self.bind_abstract(),
             Op::Gather => {
-                self.gather(a);
+                self.gather(a, b == 1);
                 Ok(())
             }
             Op::PlaceDescriptors => self.place_descriptors(a, b, c),
@@ -411,7 +411,7 @@ impl Child {
         )
     }
 
-    fn gather(&mut self, port: u64) {
+    fn gather(&mut self, port: u64, tries_node: bool) {
         let value = |number, arguments| match by_value(number, arguments) {
             Ok(value) => value,
             Err(errno) => -i64::from(errno.0),
@@ -427,7 +427,11 @@ impl Child {
         self.gathered.keyring = if keyring == self.keyring { keyring } else { 0 };
         self.gathered.personality = value(nr::PERSONALITY, [0xffff_ffff, 0, 0, 0, 0, 0]);
         self.gathered.io_priority = value(nr::IOPRIO_GET, [1, 0, 0, 0, 0, 0]);
-        self.gathered.make_node = self.try_make_node();
+        self.gathered.make_node = if tries_node {
+            self.try_make_node()
+        } else {
+            i64::MIN
+        };
         self.gathered.nested_namespaces = 0;
         self.gathered.connect_abstract = self.try_connect();
         self.gathered.bind_tcp = self.try_bind_tcp(port);

@@ -166,9 +166,10 @@ ops! {
     RestrictSelf = 37 (Slot);
     /// Binds an abstract socket, which [`Op::Gather`] will try to reach.
     BindAbstract = 38 ();
-    /// Gathers the self-report; the number is a TCP port that Landlock should
-    /// not allow to be bound.
-    Gather = 39 (Number);
+    /// Gathers the self-report: a TCP port that Landlock should not allow to
+    /// be bound; 1 to try a device node in `/tmp`, which only a process
+    /// without that capability may.
+    Gather = 39 (Number, Number);
     /// Puts the listed slots (64-bit words) at 0, 1, 2, ..., the report, and
     /// the program to execute behind them, and closes all others: offset and
     /// count, the program's slot or [`NONE`].

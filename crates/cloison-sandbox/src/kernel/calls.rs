@@ -13,14 +13,14 @@ use crate::spawner::errno;
 
 /// Landlock's parts, each with the ABI that brought it and what is handled.
 const LANDLOCK: [(Feature, i64, Handled); 6] = [
-    (Feature::LandlockFiles, 1, files(READ_DIRECTORY)),
+    (Feature::LandlockFiles, 1, files(MAKE_CHARACTER)),
     (Feature::LandlockRefer, 2, files(1 << 13)),
     (Feature::LandlockTruncate, 3, files(1 << 14)),
     (Feature::LandlockNetwork, 4, NETWORK),
     (Feature::LandlockIoctl, 5, files(1 << 15)),
     (Feature::LandlockScope, 6, SCOPE),
 ];
-pub(super) const READ_DIRECTORY: u64 = 1 << 3;
+pub(super) const MAKE_CHARACTER: u64 = 1 << 6;
 /// Binding TCP ports.
 pub(super) const BIND_TCP: u64 = 1;
 /// Abstract sockets and signals.

@@ -174,7 +174,9 @@ pub(super) fn compose(
     landlock::steps(composition, ruleset);
     descriptors::not_dumpable(composition);
     let port = u64::from(landlock::denied_port(composition));
-    composition.list.push(None, Op::Gather, [port.into()]);
+    composition
+        .list
+        .push(None, Op::Gather, [port.into(), 1.into()]);
     command::enter_working_directory(composition);
     let program = own_program(composition)?;
     descriptors::steps(composition, &slots, program);

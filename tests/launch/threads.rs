@@ -1,0 +1,92 @@
+//! A caller with 64 threads that allocate, open descriptors and launch.
+
+use std::fs::{File, read_dir};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+
+use cloison_sandbox::{Error, ExitStatus, IdRange, Io, Plan, Prepared, SandboxName, spawner_pid};
+use cloison_tests::Outcome;
+
+use crate::ground::{IDS, kernel, spec_without_init, waivers};
+
+const THREADS: u32 = 64;
+
+fn launches() -> u32 {
+    if cloison_tests::quick() {
+        1_000
+    } else {
+        10_000
+    }
+}
+
+fn descriptors(pid: u32) -> usize {
+    read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Allocates and opens without end, as a busy program does.
+fn busy(stop: &AtomicBool) {
+    let mut kept = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        kept.push(vec![1_u8; 4096 + kept.len() * 17]);
+        if kept.len() > 64 {
+            kept.clear();
+        }
+        drop(File::open("/dev/null").unwrap());
+        thread::yield_now();
+    }
+}
+
+fn launch(number: u32, left: &AtomicU32) -> Result<u32, Error> {
+    let mut spec = spec_without_init(&format!("thread-{number}"), &["/usr/bin/true"]);
+    spec.name = SandboxName::new(format!("thread-{number}")).unwrap();
+    spec.ids = Some(IdRange::new(IDS + number * IdRange::COUNT).unwrap());
+    let (kernel, waivers) = (kernel(), waivers());
+    let mut prepared = Prepared::new(&spec)?;
+    let mut done = 0;
+    while left
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+        .is_ok()
+    {
+        let plan = Plan::new(&spec, &kernel, &waivers, prepared, Io::null()?)?;
+        let mut sandbox = plan.hold()?.start()?;
+        let status = sandbox.wait()?;
+        assert_eq!(status, ExitStatus::Exited(0));
+        prepared = sandbox.into_prepared()?;
+        done += 1;
+    }
+    prepared.cgroup.remove()?;
+    Ok(done)
+}
+
+/// No hang (the case has a deadline), no leak, nothing left.
+pub(crate) fn many() -> Outcome {
+    // The spawner starts, and one launch warms everything up.
+    launch(THREADS, &AtomicU32::new(1)).unwrap();
+    let spawner = spawner_pid().unwrap();
+    let before = (descriptors(std::process::id()), descriptors(spawner));
+    let left = AtomicU32::new(launches());
+    let stop = AtomicBool::new(false);
+    let done: u32 = thread::scope(|scope| {
+        scope.spawn(|| busy(&stop));
+        let threads: Vec<_> = (0..THREADS)
+            .map(|number| {
+                let left = &left;
+                scope.spawn(move || launch(number, left))
+            })
+            .collect();
+        let done = threads
+            .into_iter()
+            .map(|t| t.join().unwrap().unwrap())
+            .sum();
+        stop.store(true, Ordering::Relaxed);
+        done
+    });
+    let after = (descriptors(std::process::id()), descriptors(spawner));
+    let same_spawner = spawner_pid() == Some(spawner);
+    println!("{done} launches; descriptors of caller and spawner: {before:?}, {after:?}");
+    if done == launches() && before == after && same_spawner {
+        Outcome::Passed
+    } else {
+        Outcome::Failed("a leak, or another spawner".to_owned())
+    }
+}
