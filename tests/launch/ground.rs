@@ -1,5 +1,6 @@
 //! What every case of this target launches with.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use cloison_sandbox::{
@@ -30,8 +31,9 @@ pub(crate) fn spec_without_init(name: &str, command: &[&str]) -> Spec {
 }
 
 /// This kernel, and what it is allowed to lack.
-pub(crate) fn kernel() -> Kernel {
-    Kernel::probe().unwrap()
+pub(crate) fn kernel() -> &'static Kernel {
+    static KERNEL: OnceLock<Kernel> = OnceLock::new();
+    KERNEL.get_or_init(|| Kernel::probe().unwrap())
 }
 
 pub(crate) fn waivers() -> Waivers {
@@ -48,7 +50,7 @@ pub(crate) fn plan(spec: &Spec, weakenings: Vec<Weakening>) -> Result<Plan, Erro
     let prepared = Prepared::new(spec)?;
     Plan::weakened(
         spec,
-        &kernel(),
+        kernel(),
         &waivers(),
         prepared,
         Io::null()?,

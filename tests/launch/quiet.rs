@@ -42,7 +42,8 @@ pub(crate) fn no_clone() -> Outcome {
             "trace=clone,clone3,fork,vfork,openat",
             "-o",
         ])
-        .args(["/tmp/trace", "/proc/self/exe"])
+        .arg("/tmp/trace")
+        .arg(std::env::current_exe().unwrap())
         .env(ROLE, "1")
         .status();
     match strace {

@@ -4,10 +4,12 @@ use std::fs::{File, read_dir};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
-use cloison_sandbox::{Error, ExitStatus, IdRange, Io, Plan, Prepared, SandboxName, spawner_pid};
+use cloison_sandbox::{
+    Error, ExitStatus, IdRange, Io, Kernel, Plan, Prepared, SandboxName, spawner_pid,
+};
 use cloison_tests::Outcome;
 
-use crate::ground::{IDS, kernel, spec_without_init, waivers};
+use crate::ground::{IDS, spec_without_init, waivers};
 
 const THREADS: u32 = 64;
 
@@ -40,7 +42,8 @@ fn launch(number: u32, left: &AtomicU32) -> Result<u32, Error> {
     let mut spec = spec_without_init(&format!("thread-{number}"), &["/usr/bin/true"]);
     spec.name = SandboxName::new(format!("thread-{number}")).unwrap();
     spec.ids = Some(IdRange::new(IDS + number * IdRange::COUNT).unwrap());
-    let (kernel, waivers) = (kernel(), waivers());
+    // Each thread asks the kernel itself: probes take turns.
+    let (kernel, waivers) = (Kernel::probe().unwrap(), waivers());
     let mut prepared = Prepared::new(&spec)?;
     let mut done = 0;
     while left
@@ -74,12 +77,10 @@ pub(crate) fn many() -> Outcome {
                 scope.spawn(move || launch(number, left))
             })
             .collect();
-        let done = threads
-            .into_iter()
-            .map(|t| t.join().unwrap().unwrap())
-            .sum();
+        let ended: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+        // Also after a failure: else the case would wait for its deadline.
         stop.store(true, Ordering::Relaxed);
-        done
+        ended.into_iter().map(|done| done.unwrap().unwrap()).sum()
     });
     let after = (descriptors(std::process::id()), descriptors(spawner));
     let same_spawner = spawner_pid() == Some(spawner);

@@ -159,6 +159,11 @@ impl Hierarchies {
             .map(|mounted| (&mounted.hierarchy, escaped(&mounted.own_path)))
     }
 
+    /// The caller's own cgroup in the first hierarchy.
+    pub(crate) fn first_directory(&self) -> Option<BorrowedFd<'_>> {
+        self.mounted.first().map(Mounted::own)
+    }
+
     pub(super) fn mounted(&self) -> impl Iterator<Item = &Mounted> {
         self.mounted.iter()
     }

@@ -4,15 +4,16 @@ use std::os::fd::OwnedFd;
 
 use cloison_linux::steps::Op;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::sys::stat::Mode;
 
 use super::probe::Found;
 use super::trial::{self, Answer, Trial};
 use super::{Absence, Feature, KernelError, NotNeeded, State};
 use crate::{Cgroup, CgroupError, Hierarchies, Hierarchy, SandboxName};
 
-/// As many probes may run at the same time, in the same cgroup.
-const PROBES_MAX: usize = 64;
+/// The name of the cgroup that is made, behind `cloison-`.
+const NAME: &str = "probe";
 
 /// How the process gets into the hierarchy of version 2.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,7 +109,16 @@ fn absence(error: &CgroupError) -> Absence {
 }
 
 fn attempt(hierarchies: &Hierarchies, entry: Entry) -> Result<(), Failure> {
-    let (mut cgroup, _lock) = create(hierarchies)?;
+    // Probes of the same cgroup take turns, those of other threads and other
+    // programs too: so one that is there is what a killed probe has left.
+    let _turn = take_turn(hierarchies)?;
+    let name = SandboxName::new(NAME).map_err(|_| refused(Errno::EINVAL))?;
+    match Cgroup::take_over(hierarchies, &name) {
+        Ok(mut left) => left.remove()?,
+        Err(CgroupError::Absent { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut cgroup = Cgroup::create(hierarchies, &name)?;
     let tried = freeze_one(&cgroup, entry);
     // Removed also where it failed; what failed first is told.
     let removed = cgroup.remove();
@@ -116,60 +126,14 @@ fn attempt(hierarchies: &Hierarchies, entry: Entry) -> Result<(), Failure> {
     Ok(removed?)
 }
 
-/// A new cgroup, under a lock by which others see that it is in use: one
-/// without is what a probe left that was killed, and is removed.
-fn create(hierarchies: &Hierarchies) -> Result<(Cgroup, Flock<OwnedFd>), Failure> {
-    for number in 0..PROBES_MAX {
-        let name =
-            SandboxName::new(format!("probe-{number}")).map_err(|_| refused(Errno::EINVAL))?;
-        match Cgroup::take_over(hierarchies, &name) {
-            Ok(left) => match claim(left)? {
-                Some((mut left, _lock)) => left.remove()?,
-                None => continue,
-            },
-            Err(CgroupError::Absent { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        match Cgroup::create(hierarchies, &name) {
-            Ok(made) => {
-                if let Some(ours) = claim(made)? {
-                    return Ok(ours);
-                }
-            }
-            // Somebody else was faster.
-            Err(CgroupError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(refused(Errno::EEXIST))
-}
-
-/// Locks it; one that is locked, or was removed meanwhile, is let go.
-fn claim(cgroup: Cgroup) -> Result<Option<(Cgroup, Flock<OwnedFd>)>, Failure> {
-    match lock(&cgroup) {
-        // Its name is its own only as long as it is there.
-        Ok(Some(lock)) if cgroup.processes().is_ok() => Ok(Some((cgroup, lock))),
-        Ok(_) => {
-            cgroup.release();
-            Ok(None)
-        }
-        Err(failure) => {
-            cgroup.release();
-            Err(failure)
-        }
-    }
-}
-
-fn lock(cgroup: &Cgroup) -> Result<Option<Flock<OwnedFd>>, Failure> {
-    let Some(placement) = cgroup.placements().first() else {
-        return Err(Failure::Cgroup(Absence::NoHierarchy));
-    };
-    let directory = owned(placement.directory())?;
-    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-        Err((_, errno)) => Err(refused(errno)),
-    }
+/// Locks the caller's own cgroup, which nobody else has a reason to lock.
+fn take_turn(hierarchies: &Hierarchies) -> Result<Flock<OwnedFd>, Failure> {
+    let own = hierarchies
+        .first_directory()
+        .ok_or(Failure::Cgroup(Absence::NoHierarchy))?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = openat(own, c".", flags, Mode::empty()).map_err(refused)?;
+    Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| refused(errno))
 }
 
 fn owned(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
@@ -178,7 +142,6 @@ fn owned(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
         .map_err(|error| refused(Errno::from_raw(error.raw_os_error().unwrap_or(0))))
 }
 
-/// A process enters, is frozen and thawed, and is ended.
 fn freeze_one(cgroup: &Cgroup, entry: Entry) -> Result<(), Failure> {
     let mut list = trial::list(0);
     for placement in cgroup.placements() {

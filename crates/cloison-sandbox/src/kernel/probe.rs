@@ -85,8 +85,8 @@ impl Kernel {
     ///
     /// Harmless and without trace: what changes a process is tried in some
     /// ten short-lived processes, what makes a mount is tried on mounts that
-    /// are attached nowhere, and the one cgroup that is made (`cloison-probe-`
-    /// and a number) is removed again. The calling process keeps its
+    /// are attached nowhere, and the one cgroup that is made (`cloison-probe`)
+    /// is removed again. The calling process keeps its
     /// namespaces, its filters, its signals and its limits.
     ///
     /// It takes some milliseconds, and as many forks of the caller as there

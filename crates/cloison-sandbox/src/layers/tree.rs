@@ -133,8 +133,10 @@ impl Filling {
     /// The filled tmpfs, read-only from now on if `attributes` say so.
     pub(crate) fn finish(self, target: &str, attributes: u64, access: u64) -> Result<Tree, Errno> {
         if attributes & attribute::READ_ONLY != 0 {
-            host::set_mount_attributes(self.mount.as_fd(), attribute::READ_ONLY, None, Reach::One)
-                .map_err(errno)?;
+            // A second mount: the first cannot be made read-only while a file
+            // that was written through it is open, and a process that another
+            // thread of the caller has just forked holds a copy of it.
+            return self.share(target, attributes, access);
         }
         Ok(Tree {
             mount: self.mount,
