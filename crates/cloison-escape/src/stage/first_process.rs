@@ -23,7 +23,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{close, dup2_stdin, sethostname, setsid};
 
 use super::hierarchies::{Hierarchy, Kind, LIMITING};
-use super::namespaces::{Machine, Namespace};
+use super::namespaces::{Machine, Namespace, of_first_process};
 use super::refusal::verify_namespaces;
 use super::rtnetlink::Rtnetlink;
 use super::{EXIT_TIME_OVER, MACHINE, ROLE, ROLE_INSIDE, StageError, call, step};
@@ -70,12 +70,14 @@ impl FirstProcess {
                 .ok_or(StageError::OutOfTurn)
         };
         let flags = parse_namespaces(&next()?)?;
+        // From inside a cgroup namespace the machine's mounts have no root.
+        let hierarchies = Hierarchy::read_all().map_err(StageError::CgroupsUnreadable)?;
         unshare(flags).map_err(call("making the namespaces"))?;
         writeln!(&control, "unshared").map_err(|_| StageError::OutOfTurn)?;
         let (seconds, machine) = parse_permission(&next()?)?;
         verify_what_is_seen(&machine)?;
 
-        furnish()?;
+        furnish(&hierarchies)?;
         let timer = arm(seconds)?;
         let watched: SigSet = Signal::SIGCHLD.into();
         watched.thread_block().map_err(call("blocking signals"))?;
@@ -127,8 +129,8 @@ fn parse_permission(line: &str) -> Result<(u64, Machine), StageError> {
 /// was said, and with what the machine's proc, still mounted, shows.
 fn verify_what_is_seen(machine: &Machine) -> Result<(), StageError> {
     verify_namespaces(machine)?;
-    let first_process = super::NamespaceIds::read(Path::new("/proc/1"))
-        .map_err(step("reading the namespaces of the machine's process 1"))?;
+    let first_process =
+        of_first_process().map_err(step("reading the namespaces of the machine's process 1"))?;
     verify_namespaces(&Machine {
         first_process,
         outer: first_process,
@@ -137,8 +139,7 @@ fn verify_what_is_seen(machine: &Machine) -> Result<(), StageError> {
 }
 
 /// Mounts what a host has of its own, and names the stage.
-fn furnish() -> Result<(), StageError> {
-    let hierarchies = Hierarchy::read_all().map_err(StageError::CgroupsUnreadable)?;
+fn furnish(hierarchies: &[Hierarchy]) -> Result<(), StageError> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(call("making all mounts private"))?;
@@ -160,7 +161,7 @@ fn furnish() -> Result<(), StageError> {
         pts,
         Some("newinstance,ptmxmode=666,mode=620"),
     )?;
-    for hierarchy in &hierarchies {
+    for hierarchy in hierarchies {
         mount_hierarchy(hierarchy, strict)?;
     }
     sethostname(HOST_NAME).map_err(call("naming the stage"))?;

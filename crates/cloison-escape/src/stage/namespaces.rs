@@ -223,10 +223,10 @@ impl Machine {
     /// Reads both from the proc that this process sees.
     ///
     /// # Errors
-    /// No proc, or not the right to inspect process 1.
+    /// No proc, or not the right to inspect process 1 or what stands for it.
     pub fn read() -> io::Result<Self> {
         Ok(Self {
-            first_process: NamespaceIds::read(Path::new("/proc/1"))?,
+            first_process: of_first_process()?,
             outer: NamespaceIds::read(Path::new("/proc/self"))?,
         })
     }
@@ -255,6 +255,27 @@ impl FromStr for Machine {
             outer: outer.parse()?,
         })
     }
+}
+
+/// Reads the namespaces of process 1. A security module may hide it also from
+/// root; then the kernel's own process 2, which started where process 1 did,
+/// stands for it.
+pub(super) fn of_first_process() -> io::Result<NamespaceIds> {
+    match NamespaceIds::read(Path::new("/proc/1")) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_kernel_thread(2)? => {
+            NamespaceIds::read(Path::new("/proc/2"))
+        }
+        read => read,
+    }
+}
+
+fn is_kernel_thread(pid: u32) -> io::Result<bool> {
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let flags: Option<u64> = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse().ok());
+    Ok(flags.is_some_and(|flags| flags & PF_KTHREAD != 0))
 }
 
 #[cfg(test)]

@@ -1,0 +1,94 @@
+//! One case: its name, what it does, how it ended.
+
+use std::env;
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The argument before the name of the case that a process is started for.
+pub(crate) const ARGUMENT: &str = "--cloison-case";
+/// The exit code of a case that was skipped.
+pub(crate) const EXIT_SKIPPED: i32 = 77;
+/// What a line that says why a case was skipped starts with.
+pub(crate) const SKIPPED: &str = "SKIPPED: ";
+
+const LIMIT_S: u64 = 60;
+
+/// One test.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn() -> Outcome,
+    pub(crate) limit_s: u64,
+}
+
+impl Case {
+    /// A case that may last a minute.
+    #[must_use]
+    pub const fn new(name: &'static str, run: fn() -> Outcome) -> Self {
+        Self {
+            name,
+            run,
+            limit_s: LIMIT_S,
+        }
+    }
+
+    /// The same case, with another limit.
+    #[must_use]
+    pub const fn lasting_s(self, limit_s: u64) -> Self {
+        Self { limit_s, ..self }
+    }
+
+    pub(crate) const fn limit(&self) -> Duration {
+        Duration::from_secs(self.limit_s)
+    }
+}
+
+/// How a case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// The promise was kept.
+    Passed,
+    /// This host lacks something: what.
+    Skipped(String),
+    /// The promise was broken: how.
+    Failed(String),
+}
+
+impl<E: Display> From<Result<(), E>> for Outcome {
+    fn from(result: Result<(), E>) -> Self {
+        match result {
+            Ok(()) => Self::Passed,
+            Err(error) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// The case that this process was started for.
+pub(crate) fn named_in_arguments() -> Option<String> {
+    let mut arguments = env::args().skip(1);
+    match arguments.next() {
+        Some(first) if first == ARGUMENT => arguments.next(),
+        _ => None,
+    }
+}
+
+/// Runs one case in this process.
+pub(crate) fn play(cases: &[Case], name: &str) -> ExitCode {
+    let Some(case) = cases.iter().find(|case| case.name == name) else {
+        eprintln!("there is no case {name}");
+        return ExitCode::FAILURE;
+    };
+    match (case.run)() {
+        Outcome::Passed => ExitCode::SUCCESS,
+        Outcome::Skipped(reason) => {
+            println!("{SKIPPED}{reason}");
+            ExitCode::from(EXIT_SKIPPED.cast_unsigned() as u8)
+        }
+        Outcome::Failed(reason) => {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

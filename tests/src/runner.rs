@@ -1,0 +1,182 @@
+//! The runner on the stage: one process for each case, and what it left.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::case::{ARGUMENT, Case, EXIT_SKIPPED, SKIPPED};
+use crate::snapshot::Snapshot;
+
+/// The environment variable that names the cases that this host is expected
+/// to skip.
+pub const EXPECTED_SKIPS: &str = "CLOISON_EXPECT_SKIPS";
+
+const PAUSE: Duration = Duration::from_millis(2);
+const OUTPUT_BYTES_MAX: usize = 64 << 10;
+
+#[derive(Default)]
+struct Count {
+    passed: AtomicUsize,
+    failed: AtomicUsize,
+    skipped: AtomicUsize,
+}
+
+enum Verdict {
+    Passed,
+    Skipped(String),
+    Failed(String),
+}
+
+/// Runs the cases that the arguments choose and prints the closing line.
+pub(crate) fn run(cases: &'static [Case]) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // What one case leaves must not be laid at another's door.
+    arguments.test_threads = Some(1);
+    let count = Arc::new(Count::default());
+    let declared = Arc::new(declared_skips());
+    let trials = cases
+        .iter()
+        .map(|case| {
+            let (count, declared) = (Arc::clone(&count), Arc::clone(&declared));
+            Trial::test(case.name, move || conclude(case, &count, &declared))
+        })
+        .collect();
+    let list = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if list {
+        return ExitCode::SUCCESS;
+    }
+    let [passed, failed, skipped] =
+        [&count.passed, &count.failed, &count.skipped].map(|count| count.load(Ordering::SeqCst));
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    if failed > 0 || conclusion.has_failed() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn conclude(case: &Case, count: &Count, declared: &BTreeSet<String>) -> Result<(), Failed> {
+    let verdict = judge(case)
+        .unwrap_or_else(|error| Verdict::Failed(format!("the runner could not run it: {error}")));
+    match verdict {
+        Verdict::Passed => {
+            count.passed.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+        Verdict::Skipped(reason) if declared.contains(case.name) => {
+            count.skipped.fetch_add(1, Ordering::SeqCst);
+            println!("{}: {SKIPPED}{reason}", case.name);
+            Ok(())
+        }
+        Verdict::Skipped(reason) => {
+            count.failed.fetch_add(1, Ordering::SeqCst);
+            Err(format!(
+                "{SKIPPED}{reason}\nnot declared: a host that lacks this says so in {EXPECTED_SKIPS}"
+            )
+            .into())
+        }
+        Verdict::Failed(reason) => {
+            count.failed.fetch_add(1, Ordering::SeqCst);
+            Err(reason.into())
+        }
+    }
+}
+
+fn declared_skips() -> BTreeSet<String> {
+    env::var(EXPECTED_SKIPS)
+        .unwrap_or_default()
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn judge(case: &Case) -> io::Result<Verdict> {
+    let before = Snapshot::of_stage();
+    // Not a pipe: a process left behind would hold it open. Not a file either:
+    // that would be left behind itself.
+    let output = File::from(memfd_create(c"case", MFdFlags::MFD_CLOEXEC)?);
+    let mut child = Command::new("/proc/self/exe")
+        .args([ARGUMENT, case.name])
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output.try_clone()?)
+        .spawn()?;
+    let status = wait(&mut child, case.limit())?;
+    if status.is_none() {
+        child.kill()?;
+        child.wait()?;
+    }
+    let left = Snapshot::settled(Snapshot::of_stage, &before);
+    for difference in &left {
+        difference.undo();
+    }
+    let output = read(&output)?;
+    let mut reasons = failures(case, status);
+    reasons.extend(
+        left.iter()
+            .map(|difference| format!("left behind: {difference}")),
+    );
+    if !reasons.is_empty() {
+        let reasons = reasons.join("\n");
+        return Ok(Verdict::Failed(format!("{reasons}\n{output}")));
+    }
+    let skipped = output.lines().find_map(|line| line.strip_prefix(SKIPPED));
+    Ok(match skipped {
+        Some(reason) => Verdict::Skipped(reason.to_owned()),
+        None => Verdict::Passed,
+    })
+}
+
+fn failures(case: &Case, status: Option<ExitStatus>) -> Vec<String> {
+    let reason = match status {
+        None => format!("it lasted longer than {} s", case.limit_s),
+        Some(status) => match (status.code(), status.signal()) {
+            (Some(0 | EXIT_SKIPPED), _) => return Vec::new(),
+            (Some(code), _) => format!("it exited with {code}"),
+            (None, signal) => format!("it was ended by signal {}", signal.unwrap_or(0)),
+        },
+    };
+    vec![reason]
+}
+
+fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match child.try_wait()? {
+            None if Instant::now() < deadline => thread::sleep(PAUSE),
+            status => return Ok(status),
+        }
+    }
+}
+
+/// The end of what the case wrote, as far as a terminal may see it.
+fn read(output: &File) -> io::Result<String> {
+    let length = output.metadata()?.len();
+    let mut bytes = vec![0; OUTPUT_BYTES_MAX];
+    let start = length.saturating_sub(OUTPUT_BYTES_MAX as u64);
+    let read = output.read_at(&mut bytes, start)?;
+    let text = String::from_utf8_lossy(bytes.get(..read).unwrap_or_default());
+    Ok(text
+        .chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect())
+}
