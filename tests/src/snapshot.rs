@@ -12,7 +12,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 const SETTLE_PAUSE: Duration = Duration::from_millis(5);
 /// What names a thing on the machine as ours.
 const OURS: &str = "cloison";
@@ -120,7 +120,8 @@ impl Snapshot {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             let differences = look().differences(before);
-            if differences.is_empty() || Instant::now() > deadline {
+            let hopeless = !differences.iter().any(Difference::may_pass);
+            if hopeless || Instant::now() > deadline {
                 return differences;
             }
             thread::sleep(SETTLE_PAUSE);
@@ -146,6 +147,12 @@ impl Snapshot {
 }
 
 impl Difference {
+    /// Whether the kernel, or a process that is about to end, may yet undo it.
+    fn may_pass(&self) -> bool {
+        let lasting = matches!(self.item, Item::Mount { .. } | Item::Setting(_));
+        self.appeared && !lasting
+    }
+
     /// Removes what appeared, as far as that is simple, so that the next case
     /// starts where this one did. It has been reported: an error changes
     /// nothing.

@@ -12,6 +12,7 @@ use nix::sys::socket::{
 };
 
 const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
@@ -174,6 +175,17 @@ impl Rtnetlink {
         attribute(&mut body, IFLA_IFNAME, &terminated(name));
         attribute(&mut body, IFLA_LINKINFO | NESTED, &info);
         self.ask(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE_EXCL, &body)?;
+        Ok(())
+    }
+
+    /// Removes a link; with one end of a veth pair goes the other.
+    ///
+    /// # Errors
+    /// The kernel's: `ENODEV` where there is none of this name.
+    pub fn remove_link(&self, name: &str) -> io::Result<()> {
+        let mut body = link_message(0, 0).to_vec();
+        attribute(&mut body, IFLA_IFNAME, &terminated(name));
+        self.ask(RTM_DELLINK, NLM_F_ACK, &body)?;
         Ok(())
     }
 
