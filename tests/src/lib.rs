@@ -49,6 +49,8 @@
 //! variable [`EXPECTED_SKIPS`] lists the names of such cases, separated by
 //! spaces, commas or lines.
 //!
+//! With [`quick`], a case that repeats a thing may do so less often.
+//!
 //! The last line printed is `N passed, N failed, N skipped`.
 
 mod case;
@@ -87,6 +89,13 @@ pub fn main_within(enclosure: &Enclosure, cases: &'static [Case]) -> ExitCode {
         },
         Err(refusal) => give_up(&refusal, refusal.exit_code()),
     }
+}
+
+/// Whether the daily form of the tests runs: the variable `CLOISON_QUICK` is
+/// set. Fewer repetitions, never fewer promises.
+#[must_use]
+pub fn quick() -> bool {
+    env::var_os("CLOISON_QUICK").is_some()
 }
 
 fn outside(enclosure: &Enclosure) -> ExitCode {

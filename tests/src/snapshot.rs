@@ -129,7 +129,9 @@ impl Snapshot {
     }
 
     fn differences(&self, before: &Self) -> Vec<Difference> {
+        // A process that ended took nothing with it that is not seen here.
         let gone = before.0.difference(&self.0).cloned();
+        let gone = gone.filter(|item| !matches!(item, Item::Process { .. }));
         // Backwards: a folder comes after what lies in it, a group after the
         // processes in it.
         let mut come: Vec<Item> = self.0.difference(&before.0).cloned().collect();

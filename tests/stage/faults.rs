@@ -1,9 +1,13 @@
 //! The self-test of the harness: each way to misbehave is caught, with an
 //! exit code that is not 0, and said; what behaves is not.
 
-use cloison_tests::{EXPECTED_SKIPS, Outcome};
+use std::process::Stdio;
+use std::time::Duration;
 
-use crate::{code, faulty, text};
+use cloison_tests::{EXPECTED_SKIPS, Outcome};
+use nix::mount::{MsFlags, mount, umount};
+
+use crate::{code, faulty, faulty_outside, text};
 
 pub(crate) fn passing() -> Outcome {
     let output = faulty("passes").output().unwrap();
@@ -91,6 +95,26 @@ pub(crate) fn lifted_limit() -> Outcome {
     let outcome = caught("lifts_a_limit", "left behind: new setting: ");
     std::fs::write(file, limit.trim()).unwrap();
     outcome
+}
+
+/// Here the stage of this case is the machine.
+pub(crate) fn changed_machine() -> Outcome {
+    let mut outer = faulty_outside("lasts_a_second");
+    let outer = outer.stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let kind = Some("tmpfs");
+    mount(kind, "/mnt", kind, MsFlags::empty(), None::<&str>).unwrap();
+    let output = outer.wait_with_output().unwrap();
+    umount("/mnt").unwrap();
+    let text = text(&output);
+    assert_eq!(code(&output), 1, "{text}");
+    assert!(
+        text.contains("the machine is not as before: new mount: "),
+        "{text}"
+    );
+    let last = text.lines().last();
+    assert_eq!(last, Some("0 passed, 1 failed, 0 skipped"));
+    Outcome::Passed
 }
 
 pub(crate) fn two_in_a_row() -> Outcome {

@@ -105,6 +105,7 @@ const CASES: &[Case] = &[
     Case::new("a_link_left_behind_is_caught", faults::left_link),
     Case::new("a_changed_setting_is_caught", faults::changed_setting),
     Case::new("a_lifted_limit_is_caught", faults::lifted_limit),
+    Case::new("a_changed_machine_is_caught", faults::changed_machine),
     Case::new(
         "one_fault_does_not_hide_the_next_case",
         faults::two_in_a_row,

@@ -25,6 +25,10 @@ const CASES: &[Case] = &[
     }),
     Case::new("hangs", hang).lasting_s(1),
     Case::new("waits", hang).lasting_s(600),
+    Case::new("lasts_a_second", || {
+        thread::sleep(Duration::from_secs(1));
+        Outcome::Passed
+    }),
     Case::new("leaves_a_mount", leave_a_mount),
     Case::new("leaves_a_cgroup", leave_a_cgroup),
     Case::new("leaves_a_process", || leave_a_process("600")),
