@@ -14,6 +14,7 @@ mod arguments;
 mod descriptors;
 mod files;
 mod foreign_abi;
+mod incident;
 mod keys;
 mod mounts;
 mod namespaces;
@@ -67,6 +68,9 @@ const ROLES: &[(&str, Role)] = &[
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let name = words.next().unwrap_or_default();
+    if let Some(code) = incident::play(&name, &mut words) {
+        return code;
+    }
     let arguments = Arguments::parse(words);
     if let Some((_, probe)) = PROBES.iter().find(|(known, _)| *known == name) {
         let mut report = Report::default();
