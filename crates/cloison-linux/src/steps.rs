@@ -192,6 +192,11 @@ ops! {
     Exit = 48 ();
     /// Mounts by the old call: type, path, flags, options. For floors.
     MountOld = 49 (Text, Text, Number, Text);
+    /// Sets whether the process may be dumped and traced.
+    SetDumpable = 52 (Number);
+    /// Tries to make a namespace of that type; anything but `ENOSPC`, the
+    /// answer of a limit of 0, is a failure.
+    ExpectLimit = 53 (Number);
     /// Makes a directory by name. For floors.
     MakeDirectory = 50 (Text);
     /// Works in a directory by name. For floors.
@@ -379,8 +384,10 @@ pub struct Report {
     pub securebits: i64,
     /// The serial number of the session keyring.
     pub keyring: i64,
-    /// What opening `/` for reading gave.
-    pub open_root: i64,
+    /// What making a device node in `/tmp` gave.
+    pub make_node: i64,
+    /// 0: no user, network, pid or time namespace could be made.
+    pub nested_namespaces: i64,
     /// What connecting to the abstract socket bound before gave.
     pub connect_abstract: i64,
     /// What binding a TCP port gave.

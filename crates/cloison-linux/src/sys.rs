@@ -118,6 +118,7 @@ pub(crate) mod nr {
     pub(crate) const IOPRIO_GET: i64 = 252;
     pub(crate) const OPENAT: i64 = 257;
     pub(crate) const MKDIRAT: i64 = 258;
+    pub(crate) const MKNODAT: i64 = 259;
     pub(crate) const UNSHARE: i64 = 272;
     pub(crate) const SIGNALFD4: i64 = 289;
     pub(crate) const EPOLL_CREATE1: i64 = 291;

@@ -107,6 +107,26 @@ impl Cgroup {
             .collect()
     }
 
+    /// The processors that its processes may run on, as a list: the mask that
+    /// asks for all of them gives these.
+    ///
+    /// # Errors
+    /// [`CgroupError::Step`].
+    ///
+    /// # Source
+    /// cpuset(7)
+    pub fn processors(&self) -> Result<Option<String>, CgroupError> {
+        let cpuset = self
+            .placements
+            .iter()
+            .find(|placement| placement.hierarchy().has_controller("cpuset"));
+        let Some(placement) = cpuset else {
+            return Ok(None);
+        };
+        let list = placement.value(c"cpuset.effective_cpus")?;
+        Ok(Some(crate::proc::escaped(list.trim_ascii_end())))
+    }
+
     /// Stops every process in it and waits until all stand still.
     ///
     /// # Errors

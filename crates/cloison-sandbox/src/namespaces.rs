@@ -13,7 +13,9 @@ use crate::spawner::{SpawnError, Spawned, errno, spawn};
 use crate::steps::{Sending, StepList};
 use crate::{IdRange, proc_path};
 
+const CLONE_NEWTIME: u64 = 0x80;
 const CLONE_NEWUSER: u64 = 0x1000_0000;
+const CLONE_NEWPID: u64 = 0x2000_0000;
 const CLONE_NEWNET: u64 = 0x4000_0000;
 
 /// The kinds of namespace that a sandbox's root may not make, by the name of
@@ -103,6 +105,9 @@ impl UserNamespace {
                 Op::WriteBeneath,
                 [slot.into(), name.into(), none.into()],
             );
+        }
+        for kind in [CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWTIME] {
+            list.push(None, Op::ExpectLimit, [kind.into()]);
         }
         list.push(None, Op::Report, []);
         list.push(None, Op::Wait, []);

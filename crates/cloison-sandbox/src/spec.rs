@@ -46,6 +46,9 @@ pub struct Spec {
     /// What its sysfs shows.
     #[serde(default)]
     pub sysfs: Sysfs,
+    /// TCP ports that its Landlock domain allows.
+    #[serde(default)]
+    pub tcp: Tcp,
     /// Capabilities that its root keeps in its own user namespace.
     #[serde(default)]
     pub capabilities: CapsHashSet,
@@ -163,6 +166,20 @@ pub enum Access {
     ReadOnly,
     /// Read, execute and write.
     ReadWrite,
+}
+
+/// TCP ports that a sandbox may use by itself. What is not named is refused;
+/// a socket that is handed in needs no entry.
+///
+/// # Kernel
+/// 6.7 (Landlock ABI 4).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tcp {
+    /// Ports that it may bind.
+    pub bind: Vec<u16>,
+    /// Ports that it may connect to.
+    pub connect: Vec<u16>,
 }
 
 /// A tree of the host that is shown inside. Never id-mapped.

@@ -55,10 +55,8 @@ pub(crate) enum Descriptor {
     Owned(OwnedFd),
     UserNamespace,
     NetworkNamespace,
-    /// The `tasks` of the cgroup in the n-th hierarchy.
-    CgroupTasks(usize),
-    /// The cgroup's directory of version 2.
-    CgroupV2,
+    /// The way into the cgroup in the n-th hierarchy.
+    Cgroup(usize),
 }
 
 /// A block of steps while it is written.

@@ -105,8 +105,9 @@ fields! {
     SeccompMode = Seccomp, READ, "seccomp mode";
     /// How many filters are on.
     SeccompFilters = Seccomp, READ, "seccomp filters";
-    /// What opening `/` for reading gave.
-    OpenRoot = LandlockFiles, SELF, "opening /";
+    /// What making a device node in `/tmp` gave: Landlock answers `EACCES`
+    /// before the kernel misses the capability.
+    MakeNode = LandlockFiles, SELF, "making a device node";
     /// What binding a TCP port gave.
     BindTcp = LandlockNetwork, SELF, "binding a TCP port";
     /// What connecting to an abstract socket from before gave.
@@ -204,7 +205,7 @@ impl Field {
             Layer::Securebits => &[Self::Securebits],
             Layer::NoNewPrivs => &[Self::NoNewPrivs],
             Layer::Seccomp => &[Self::SeccompMode, Self::SeccompFilters],
-            Layer::LandlockFiles => &[Self::OpenRoot],
+            Layer::LandlockFiles => &[Self::MakeNode],
             Layer::LandlockNetwork => &[Self::BindTcp],
             Layer::LandlockScope => &[Self::ConnectAbstract, Self::SignalScope],
             Layer::Rlimits => &[Self::Limits],

@@ -17,8 +17,8 @@ pub struct SelfReport {
     pub securebits: Option<i64>,
     /// The serial number of the session keyring.
     pub keyring: Option<i64>,
-    /// Opening `/` for reading.
-    pub open_root: Option<i64>,
+    /// Making a device node in `/tmp`.
+    pub make_node: Option<i64>,
     /// Binding a TCP port.
     pub bind_tcp: Option<i64>,
     /// Connecting to an abstract socket bound before its Landlock domain.
@@ -60,7 +60,7 @@ pub(super) fn facts(report: Option<&SelfReport>, vantage: &Vantage, facts: &mut 
             answer(absent_keyring(report.keyring))
                 .map(|serial| Value::Owner(vantage.owner_of_keyring(serial))),
         ),
-        (Field::OpenRoot, outcome(report.open_root)),
+        (Field::MakeNode, outcome(report.make_node)),
         (Field::BindTcp, outcome(report.bind_tcp)),
         (Field::ConnectAbstract, outcome(report.connect_abstract)),
         (Field::Dumpable, number(report.dumpable)),

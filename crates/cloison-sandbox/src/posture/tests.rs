@@ -181,7 +181,7 @@ fn report() -> SelfReport {
         nested_namespaces: Some([0; 4]),
         securebits: Some(0xef),
         keyring: Some(4711),
-        open_root: Some(-13),
+        make_node: Some(-13),
         bind_tcp: Some(-13),
         connect_abstract: Some(-1),
         dumpable: Some(0),
@@ -263,8 +263,8 @@ fn refused_question_is_unreadable_but_a_refused_attempt_is_an_outcome() {
         known(Field::Securebits).map(|fact| fact.known),
         Some(Knowledge::Unreadable(Reason::Refused(22)))
     );
-    assert_eq!(value(&facts, Field::OpenRoot), Value::Outcome(13));
-    assert_eq!(value(&facts, Field::OpenRoot).to_string(), "EACCES");
+    assert_eq!(value(&facts, Field::MakeNode), Value::Outcome(13));
+    assert_eq!(value(&facts, Field::MakeNode).to_string(), "EACCES");
     for (serial, owner) in [
         (4711, Owner::Own),
         (77, Owner::Caller),

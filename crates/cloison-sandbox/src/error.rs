@@ -1,0 +1,164 @@
+//! What can go wrong, by what the caller can do about it.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::cgroup::CgroupError;
+use crate::kernel::Unavailable;
+use crate::posture::Difference;
+use crate::seccomp::ProfileError;
+use crate::{Layer, NamespaceError, SpawnError};
+
+/// Why a sandbox was not launched, or could not be asked or told something.
+///
+/// Whatever it is, all that was done before is undone.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The spec asks for what cannot be.
+    #[error("the spec is refused")]
+    Refused(#[from] Refused),
+    /// The kernel cannot give a layer.
+    #[error("a layer cannot be had on this host")]
+    Unavailable(#[from] Box<Unavailable>),
+    /// The seccomp profile could not be compiled.
+    #[error("the seccomp profile failed")]
+    Seccomp(#[from] ProfileError),
+    /// A path of the host that the spec names could not be used.
+    #[error("{}: {errno}", path.display())]
+    HostPath {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
+    /// Something that a plan is made of could not be made.
+    #[error("making {what}: {errno}")]
+    Prepare {
+        /// What.
+        what: &'static str,
+        /// Why.
+        errno: Errno,
+    },
+    /// A namespace could not be made beforehand.
+    #[error("a namespace could not be made")]
+    Namespace(#[from] NamespaceError),
+    /// The cgroup could not be made, changed or removed.
+    #[error("the cgroup failed")]
+    Cgroup(#[from] CgroupError),
+    /// The process could not be made.
+    #[error("the sandbox's process could not be made")]
+    Spawn(#[from] SpawnError),
+    /// A step of the child failed.
+    #[error("{}: {step}: {errno}", layer.map_or("command", Layer::name))]
+    Step {
+        /// The layer that the step belongs to; none for the command's own.
+        layer: Option<Layer>,
+        /// What was being done.
+        step: &'static str,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// The child ended before it was held or had executed the command.
+    #[error("the sandbox's process ended before the command started")]
+    Died,
+    /// The child did not get ready in time.
+    #[error("the sandbox's process did not get ready in time")]
+    Deadline,
+    /// What was read back is not what was asked for.
+    #[error("what encloses the sandbox is not what was asked for: {}", list(.0))]
+    PostureDiffers(Vec<Difference>),
+    /// What encloses a process could not be read.
+    #[error("reading what encloses process {pid}: {errno}")]
+    Unreadable {
+        /// The process.
+        pid: i32,
+        /// Why.
+        errno: Errno,
+    },
+    /// The process could not be signalled, or waited for.
+    #[error("process {pid}: {errno}")]
+    Process {
+        /// The process.
+        pid: i32,
+        /// Why.
+        errno: Errno,
+    },
+}
+
+/// Why a spec is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// No range of ids is assigned.
+    #[error("`ids` is not set, and whoever launches it assigned none")]
+    NoIds,
+    /// The user namespace maps another range.
+    #[error("the user namespace maps ids from {mapped}, the spec asks for {asked}")]
+    OtherIds {
+        /// What is mapped.
+        mapped: u32,
+        /// What is asked.
+        asked: u32,
+    },
+    /// There is no command.
+    #[error("`command` is empty")]
+    NoCommand,
+    /// The program has to be named in full.
+    #[error("`command` starts with `{0}`, which is not an absolute path inside the sandbox")]
+    CommandNotAbsolute(String),
+    /// The working directory has to be named in full.
+    #[error("`working_directory` is {0:?}, which is not an absolute path")]
+    WorkingDirectory(PathBuf),
+    /// A NUL ends strings for the kernel.
+    #[error("command, environment and working directory may not hold a NUL byte")]
+    Nul,
+    /// A name of a variable is not one.
+    #[error("`environment` names `{0}`, which is empty or holds a `=`")]
+    Variable(String),
+    /// A target of a mount is not a plain absolute path.
+    #[error("`mounts` has the target {0:?}, which is not an absolute path without `.` and `..`")]
+    MountTarget(PathBuf),
+    /// A root lacks a directory to mount on.
+    #[error(
+        "the root {} lacks the directory `{name}` to mount on: make it (mkdir -p)",
+        root.display()
+    )]
+    MountPointMissing {
+        /// The root.
+        root: PathBuf,
+        /// The directory.
+        name: &'static str,
+    },
+    /// A capability that no sandbox may keep.
+    #[error("`capabilities` asks for {0}, which no sandbox may keep: it would undo other layers")]
+    Capability(caps::Capability),
+    /// Too few descriptors for the launch itself.
+    #[error("`limits.open_files_max` is {0}: at least 256 are needed")]
+    OpenFiles(u64),
+    /// More descriptors than a launch can carry.
+    #[error("{0} sockets are handed in: at most 28 can be")]
+    Sockets(usize),
+    /// More trees than a launch can carry.
+    #[error("`mounts` has {0} entries: at most 64 can be")]
+    Mounts(usize),
+}
+
+impl Error {
+    pub(crate) fn host_path(path: &Path, errno: Errno) -> Self {
+        Self::HostPath {
+            path: path.to_owned(),
+            errno,
+        }
+    }
+
+    pub(crate) fn prepare(what: &'static str, errno: Errno) -> Self {
+        Self::Prepare { what, errno }
+    }
+}
+
+fn list(differences: &[Difference]) -> String {
+    let all: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    all.join("; ")
+}

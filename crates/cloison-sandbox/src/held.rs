@@ -1,0 +1,259 @@
+//! A sandbox with every layer on, before its command is executed.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use cloison_linux::host;
+use cloison_linux::steps::Report;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::stat::Mode;
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::Pid;
+
+use crate::error::Error;
+use crate::plan::{Plan, Prepared, describe};
+use crate::posture::{Posture, SelfReport, Vantage};
+use crate::sandbox::Sandbox;
+use crate::spawner::{Spawned, errno};
+use crate::steps::StepList;
+
+/// How long a child may take to get ready.
+const READY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A sandbox with every layer on and its command not yet executed.
+///
+/// Holding one tells you that its posture was read back and is what the plan
+/// expected. It ends in [`Held::start`]; dropping it undoes all.
+#[derive(Debug)]
+pub struct Held {
+    // In an Option, so that `start` can take it out of a type that drops.
+    inner: Option<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    spawned: Spawned,
+    list: StepList,
+    expected: Posture,
+    posture: Posture,
+    report: SelfReport,
+    prepared: Prepared,
+    terminal: Option<OwnedFd>,
+    credentials: OwnedFd,
+    has_init: bool,
+}
+
+impl Held {
+    /// Waits for the child to be ready, reads it back and compares.
+    pub(crate) fn check(plan: Plan, spawned: Spawned) -> Result<Self, Error> {
+        let Plan {
+            list,
+            expected,
+            prepared,
+            terminal,
+            credentials,
+            has_init,
+        } = plan;
+        // From here on a failure drops `held`, which undoes all.
+        let mut held = Self {
+            inner: Some(Inner {
+                spawned,
+                list,
+                expected,
+                posture: Posture::new(),
+                report: SelfReport::default(),
+                prepared,
+                terminal,
+                credentials,
+                has_init,
+            }),
+        };
+        if let Some(inner) = &mut held.inner {
+            inner.read_back()?;
+        }
+        Ok(held)
+    }
+
+    /// What encloses it, as it was read back.
+    #[must_use]
+    pub fn posture(&self) -> Option<&Posture> {
+        self.inner.as_ref().map(|inner| &inner.posture)
+    }
+
+    /// Its process id in the caller's pid namespace.
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        let inner = self.inner.as_ref()?;
+        Some(Pid::from_raw(inner.spawned.pid))
+    }
+
+    /// What was made for it beforehand.
+    #[must_use]
+    pub fn prepared(&self) -> Option<&Prepared> {
+        self.inner.as_ref().map(|inner| &inner.prepared)
+    }
+
+    /// The writable side of its `/run/credentials`: the sandbox has a
+    /// read-only one.
+    #[must_use]
+    pub fn credentials(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.as_ref().map(|inner| inner.credentials.as_fd())
+    }
+
+    /// The other side of its terminal, once.
+    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.inner.as_mut()?.terminal.take()
+    }
+
+    /// Lets it execute its command.
+    ///
+    /// # Errors
+    /// [`Error::Step`] when the command could not be executed (with an init
+    /// that is only told by the exit code 126 or 127), [`Error::Died`],
+    /// [`Error::Deadline`]. All is undone.
+    pub fn start(mut self) -> Result<Sandbox, Error> {
+        let Some(inner) = &self.inner else {
+            return Err(Error::Died);
+        };
+        inner.go_on()?;
+        let Some(inner) = self.inner.take() else {
+            return Err(Error::Died);
+        };
+        Ok(Sandbox::started(
+            inner.spawned,
+            inner.expected,
+            inner.report,
+            inner.prepared,
+            inner.has_init,
+        ))
+    }
+}
+
+impl Inner {
+    fn read_back(&mut self) -> Result<(), Error> {
+        let deadline = TimeVal::milliseconds(READY_DEADLINE.as_millis() as i64);
+        setsockopt(&self.spawned.report, sockopt::ReceiveTimeout, &deadline)
+            .map_err(|errno| self.failed(errno))?;
+        let report = self.receive()?.ok_or(Error::Died)?;
+        self.report = self_report(&report);
+        self.posture = read_posture(&self.spawned, Some(&self.report))?;
+        let differences = self.posture.differences(&self.expected);
+        if differences.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::PostureDiffers(differences))
+        }
+    }
+
+    fn go_on(&self) -> Result<(), Error> {
+        match nix::unistd::write(&self.spawned.report, b"1") {
+            Ok(_) => {}
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Error::Died),
+            Err(errno) => return Err(self.failed(errno)),
+        }
+        // End of file: the socket went away with the exec.
+        match self.receive()? {
+            None => Ok(()),
+            Some(_) => Err(Error::Died),
+        }
+    }
+
+    fn receive(&self) -> Result<Option<Report>, Error> {
+        match host::receive_report(self.spawned.report.as_fd()) {
+            Ok(Some(report)) if report.kind == Report::FAILED => Err(self.step_failed(&report)),
+            Ok(report) => Ok(report),
+            Err(error) => match errno(error) {
+                Errno::EAGAIN => Err(Error::Deadline),
+                errno => Err(self.failed(errno)),
+            },
+        }
+    }
+
+    fn step_failed(&self, report: &Report) -> Error {
+        let step = usize::try_from(report.step)
+            .ok()
+            .and_then(|at| self.list.steps().get(at));
+        Error::Step {
+            layer: step.and_then(|step| step.layer),
+            step: step.map_or("an unknown step", |step| describe(step.op)),
+            errno: Errno::from_raw(report.errno),
+        }
+    }
+
+    fn failed(&self, errno: Errno) -> Error {
+        Error::Process {
+            pid: self.spawned.pid,
+            errno,
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(inner) = self.inner.take() else {
+            return;
+        };
+        // It waits on a socket that is about to close, and then ends; one
+        // that hangs in a step is ended. Either way it must be gone before
+        // its cgroup can be removed, which dropping `prepared` does.
+        let pidfd = inner.spawned.pidfd.as_fd();
+        if host::send_signal(pidfd, Signal::SIGKILL as i32).is_ok() {
+            let mut gone = [PollFd::new(pidfd, PollFlags::POLLIN)];
+            // Nothing can be done about one that does not end: the next
+            // start finds its cgroup and says so.
+            let _ended = poll(&mut gone, PollTimeout::from(2000u16));
+        }
+        if inner.spawned.status.is_none() {
+            // The caller is the parent.
+            let id = nix::sys::wait::Id::PIDFd(pidfd);
+            let _reaped = nix::sys::wait::waitid(id, nix::sys::wait::WaitPidFlag::WEXITED);
+        }
+    }
+}
+
+/// Reads what encloses a process that we have a pidfd of.
+pub(crate) fn read_posture(
+    spawned: &Spawned,
+    report: Option<&SelfReport>,
+) -> Result<Posture, Error> {
+    let unreadable = |errno| Error::Unreadable {
+        pid: spawned.pid,
+        errno,
+    };
+    let proc = open(
+        "/proc",
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(unreadable)?;
+    let mut vantage = Vantage::of_caller(&proc).map_err(unreadable)?;
+    vantage.keyring = host::session_keyring().ok();
+    let pid = Pid::from_raw(spawned.pid);
+    let posture = Posture::read(&proc, pid, &vantage, report).map_err(|_| Error::Died)?;
+    // The process still lives, so the number was its own all the time.
+    host::send_signal(spawned.pidfd.as_fd(), 0).map_err(|_| Error::Died)?;
+    Ok(posture)
+}
+
+fn self_report(report: &Report) -> SelfReport {
+    SelfReport {
+        nested_namespaces: Some([report.nested_namespaces; 4]),
+        securebits: Some(report.securebits),
+        keyring: Some(report.keyring),
+        make_node: Some(report.make_node),
+        bind_tcp: Some(report.bind_tcp),
+        connect_abstract: Some(report.connect_abstract),
+        dumpable: Some(i64::from(report.dumpable)),
+        memory_policy: Some(report.memory_policy),
+        io_priority: Some(report.io_priority),
+        core_cookie: Some(report.core_cookie),
+        store_bypass: Some(report.store_bypass),
+        indirect_branch: Some(report.indirect_branch),
+        death_signal: Some(report.death_signal),
+        subreaper: Some(report.subreaper),
+    }
+}

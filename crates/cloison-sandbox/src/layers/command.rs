@@ -1,0 +1,96 @@
+//! The last step: the command, or the init that starts it.
+
+use cloison_linux::steps::Op;
+
+use crate::error::{Error, Refused};
+use crate::plan::Composition;
+use crate::spec::Init;
+
+/// What stands in the environment of a command to which sockets are handed:
+/// sd_listen_fds(3).
+fn listen_variables(composition: &Composition<'_>, sockets: usize) -> Vec<String> {
+    if sockets == 0 {
+        return Vec::new();
+    }
+    // The init's first child is process 2 of the new pid namespace.
+    let pid = match composition.spec.init {
+        Init::On => 2,
+        Init::Off => 1,
+    };
+    vec![format!("LISTEN_FDS={sockets}"), format!("LISTEN_PID={pid}")]
+}
+
+/// Checks command and environment.
+pub(crate) fn check(composition: &Composition<'_>) -> Result<(), Error> {
+    let spec = composition.spec;
+    let Some(program) = spec.command.first() else {
+        return Err(Refused::NoCommand.into());
+    };
+    if !program.starts_with('/') {
+        return Err(Refused::CommandNotAbsolute(program.clone()).into());
+    }
+    let directory = spec.working_directory.to_str().unwrap_or_default();
+    if !directory.starts_with('/') {
+        return Err(Refused::WorkingDirectory(spec.working_directory.clone()).into());
+    }
+    let texts = spec.command.iter().chain(spec.environment.values());
+    if texts
+        .chain(spec.environment.keys())
+        .map(String::as_str)
+        .chain([directory])
+        .any(|text| text.contains('\0'))
+    {
+        return Err(Refused::Nul.into());
+    }
+    let odd = |key: &&String| key.is_empty() || key.contains('=');
+    if let Some(key) = spec.environment.keys().find(odd) {
+        return Err(Refused::Variable(key.clone()).into());
+    }
+    Ok(())
+}
+
+/// Goes to the working directory, with the command's own rights.
+pub(crate) fn enter_working_directory(composition: &mut Composition<'_>) {
+    let directory = composition.spec.working_directory.as_os_str();
+    let directory = composition.list.text(directory.as_encoded_bytes());
+    composition
+        .list
+        .push(None, Op::EnterDirectory, [directory.into()]);
+}
+
+/// Executes. `terminal`: whether descriptor 0 is the sandbox's terminal.
+pub(crate) fn steps(composition: &mut Composition<'_>, sockets: usize, terminal: bool) {
+    let spec = composition.spec;
+    let mut environment: Vec<String> = spec
+        .environment
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    environment.extend(listen_variables(composition, sockets));
+    let list = &mut composition.list;
+    let environment = list.list(&environment);
+    match spec.init {
+        Init::On => {
+            let mode = if terminal { "t" } else { "s" };
+            let head = ["cloison-init", mode];
+            let all = head
+                .into_iter()
+                .chain(spec.command.iter().map(String::as_str));
+            let arguments = list.list(all);
+            list.push(
+                None,
+                Op::ExecuteKept,
+                [arguments.into(), environment.into()],
+            );
+        }
+        Init::Off => {
+            let path = list.text(spec.command.first().map_or("", String::as_str));
+            let arguments = list.list(&spec.command);
+            list.push(
+                None,
+                Op::Execute,
+                [path.into(), arguments.into(), environment.into()],
+            );
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Landlock: what the sandbox may do with files, TCP ports, and processes
+//! and abstract sockets outside.
+//!
+//! Rules for trees go in beforehand by the caller's descriptors: they follow
+//! the inode through move, pivot and copy. The child adds the one for the
+//! proc that it mounts itself.
+
+use std::os::fd::AsFd;
+
+use cloison_linux::host::{self, Handled};
+use cloison_linux::steps::Op;
+use nix::errno::Errno;
+
+use crate::Layer;
+use crate::layers::tree::Tree;
+use crate::plan::Composition;
+use crate::spawner::errno;
+use crate::steps::Slot;
+
+const EXECUTE: u64 = 1;
+const WRITE: u64 = 1 << 1;
+const READ: u64 = 1 << 2;
+const LIST: u64 = 1 << 3;
+const MAKE_CHAR: u64 = 1 << 6;
+const MAKE_BLOCK: u64 = 1 << 11;
+const TRUNCATE: u64 = 1 << 14;
+const IOCTL_DEVICE: u64 = 1 << 15;
+
+/// Nothing but listing directories: the root's own.
+pub(crate) const LIST_ONLY: u64 = LIST;
+/// Reading one file.
+pub(crate) const READ_FILE: u64 = READ | EXECUTE;
+/// Reading and writing one file.
+pub(crate) const WRITE_FILE: u64 = READ_FILE | WRITE | TRUNCATE | IOCTL_DEVICE;
+/// Reading and executing what is beneath.
+pub(crate) const READ_TREE: u64 = READ_FILE | LIST;
+/// Everything beneath but making device nodes.
+pub(crate) const WRITE_TREE: u64 = ALL_FILES & !(MAKE_CHAR | MAKE_BLOCK);
+/// Using devices.
+pub(crate) const DEVICES: u64 = READ | WRITE | LIST | TRUNCATE | IOCTL_DEVICE;
+/// Reading and writing the files of a proc.
+pub(crate) const PROC: u64 = READ | WRITE | LIST;
+
+/// All rights on files up to ABI 5.
+const ALL_FILES: u64 = (1 << 16) - 1;
+/// Binding and connecting TCP ports.
+const ALL_NETWORK: u64 = 0b11;
+const BIND: u64 = 0b01;
+const CONNECT: u64 = 0b10;
+/// Abstract unix sockets and signals.
+const ALL_SCOPE: u64 = 0b11;
+
+/// The rights on files that a kernel of this ABI knows.
+///
+/// # Source
+/// landlock(7), table of ABI versions
+fn files_known(abi: i64) -> u64 {
+    let bits = match abi {
+        ..=0 => 0,
+        1 => 13,
+        2 => 14,
+        3 | 4 => 15,
+        5.. => 16,
+    };
+    (1 << bits) - 1
+}
+
+/// The ruleset, with a rule for each of `trees`; `None` when every part of
+/// it is waived or left out.
+pub(crate) fn prepare(
+    composition: &mut Composition<'_>,
+    trees: &[Tree],
+) -> Result<Option<(Slot, u64)>, Errno> {
+    let abi = host::landlock_abi().unwrap_or(0);
+    let part = |layer, mask| {
+        if composition.applies(layer) && !composition.is_broken(layer) {
+            mask
+        } else {
+            0
+        }
+    };
+    let handled = Handled {
+        files: part(Layer::LandlockFiles, ALL_FILES & files_known(abi)),
+        network: part(Layer::LandlockNetwork, ALL_NETWORK),
+        scope: part(Layer::LandlockScope, ALL_SCOPE),
+    };
+    if handled == Handled::default() {
+        return Ok(None);
+    }
+    let ruleset = host::landlock_ruleset(handled).map_err(errno)?;
+    for tree in trees {
+        let access = tree.access & handled.files;
+        if access != 0 {
+            host::landlock_allow_tree(ruleset.as_fd(), tree.mount.as_fd(), access)
+                .map_err(errno)?;
+        }
+    }
+    if handled.network != 0 {
+        let tcp = &composition.spec.tcp;
+        for (ports, access) in [(&tcp.bind, BIND), (&tcp.connect, CONNECT)] {
+            for &port in ports {
+                host::landlock_allow_port(ruleset.as_fd(), port, access).map_err(errno)?;
+            }
+        }
+    }
+    Ok(Some((composition.list.own(ruleset), handled.files)))
+}
+
+/// Adds the rule for proc and enters the domain.
+pub(crate) fn steps(composition: &mut Composition<'_>, ruleset: Option<(Slot, u64)>) {
+    let Some((ruleset, files)) = ruleset else {
+        return;
+    };
+    let layer = [
+        Layer::LandlockFiles,
+        Layer::LandlockNetwork,
+        Layer::LandlockScope,
+    ]
+    .into_iter()
+    .find(|layer| composition.applies(*layer));
+    let list = &mut composition.list;
+    if PROC & files != 0 {
+        let unused = list.text("");
+        list.push(
+            layer,
+            Op::AddRule,
+            [
+                ruleset.into(),
+                (PROC & files).into(),
+                1.into(),
+                unused.into(),
+            ],
+        );
+    }
+    list.push(layer, Op::RestrictSelf, [ruleset.into()]);
+}
+
+/// A port that the sandbox's rules do not allow to be bound, for the
+/// self-report to try.
+pub(crate) fn denied_port(composition: &Composition<'_>) -> u16 {
+    let allowed = &composition.spec.tcp.bind;
+    (1024..=u16::MAX)
+        .rev()
+        .find(|port| !allowed.contains(port))
+        .unwrap_or(u16::MAX)
+}

@@ -1,0 +1,238 @@
+//! The mount namespace: trees attached with the host's rights, proc, sysfs,
+//! devices and devpts, then pivot and copy.
+//!
+//! What the host attached in its own namespace is locked in the copy that
+//! the tenant's namespace gets: its flags cannot be cleared and it cannot be
+//! taken off, not even by a root with all capabilities.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use cloison_linux::host::{self, attribute};
+use cloison_linux::steps::Op;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+
+use crate::Layer;
+use crate::layers::landlock;
+use crate::layers::tree::{CONFINED, Filling, Swap, Tmpfs, Tree};
+use crate::plan::Composition;
+use crate::spawner::errno;
+use crate::spec::{Proc, Sysfs};
+
+const NO_EXEC: u64 = CONFINED | attribute::NO_EXEC;
+
+/// The six nodes, by name and number.
+pub(crate) const NODES: [(&str, (u64, u64)); 6] = [
+    ("null", (1, 3)),
+    ("zero", (1, 5)),
+    ("full", (1, 7)),
+    ("random", (1, 8)),
+    ("urandom", (1, 9)),
+    ("tty", (5, 0)),
+];
+
+/// A mount that the sandbox should have, for its posture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attached {
+    pub(crate) target: String,
+    pub(crate) file_system: &'static str,
+    pub(crate) attributes: u64,
+    /// The options of the file system that matter.
+    pub(crate) options: &'static [&'static str],
+}
+
+/// The `/dev` of a sandbox: its own inodes, so that no lock and no time
+/// stamp passes to another.
+pub(crate) fn devices() -> Result<Tree, Errno> {
+    let attributes = attribute::NO_SUID | attribute::NO_EXEC;
+    let dev = Filling::new(&Tmpfs {
+        bytes_max: 16 << 10,
+        files_max: 32,
+        mode: c"755",
+        owner: 0,
+        attributes,
+        swap: Swap::Allowed,
+    })?;
+    for (name, number) in NODES {
+        dev.device(name, number)?;
+    }
+    dev.directory("pts")?;
+    dev.directory("shm")?;
+    for (name, to) in [
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        dev.link(name, to)?;
+    }
+    dev.finish("dev", attributes | attribute::READ_ONLY, landlock::DEVICES)
+}
+
+/// A devpts of its own. Its `uid` and `gid` are the host's ids.
+pub(crate) fn devpts(composition: &Composition<'_>) -> Result<Tree, Errno> {
+    let text = |value: u32| CString::new(value.to_string()).unwrap_or_default();
+    let spec = composition.spec;
+    let user = text(composition.ids.host_id(spec.user));
+    let terminals = text(spec.limits.terminals_max);
+    let group = text(composition.ids.host_id(5));
+    let attributes = attribute::NO_SUID | attribute::NO_EXEC;
+    let mount = host::new_mount(
+        c"devpts",
+        &[
+            (c"mode", Some(c"620")),
+            (c"ptmxmode", Some(c"666")),
+            (c"uid", Some(&user)),
+            (c"gid", Some(&group)),
+            (c"max", Some(&terminals)),
+        ],
+        attributes,
+    )
+    .map_err(errno)?;
+    Ok(Tree {
+        mount,
+        target: "dev/pts".to_owned(),
+        file_system: "devpts",
+        attributes,
+        access: landlock::DEVICES,
+    })
+}
+
+/// Opens a terminal of that devpts: our side and the sandbox's.
+pub(crate) fn open_terminal(devpts: &Tree) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let ours = openat(&devpts.mount, "ptmx", flags, Mode::empty())?;
+    let theirs = host::open_terminal_peer(ours.as_fd()).map_err(errno)?;
+    Ok((ours, theirs))
+}
+
+/// Attaches the root and all trees, mounts proc and sysfs.
+pub(crate) fn attach(composition: &mut Composition<'_>, trees: Vec<Tree>) {
+    let layer = Layer::MountNamespace;
+    composition.list.push(layer, Op::MakePrivate, []);
+    let mut late = Vec::new();
+    for tree in trees {
+        let target = tree.target;
+        composition.mounts.push(Attached {
+            target: format!("/{target}"),
+            file_system: tree.file_system,
+            attributes: tree.attributes,
+            options: &[],
+        });
+        let slot = composition.list.own(tree.mount);
+        let layer = match target.as_str() {
+            "dev" => Layer::Devices,
+            "dev/pts" => Layer::Devpts,
+            _ => Layer::MountNamespace,
+        };
+        let path = composition.list.text(&target);
+        if target.is_empty() {
+            composition.list.push(layer, Op::AttachRoot, [slot.into()]);
+        } else if composition.attaches_late(&target) {
+            late.push((slot, path));
+        } else {
+            composition
+                .list
+                .push(layer, Op::Attach, [slot.into(), path.into()]);
+        }
+    }
+    composition.late = late;
+    proc(composition);
+    if composition.wants_sysfs() {
+        sysfs(composition);
+    }
+}
+
+fn proc(composition: &mut Composition<'_>) {
+    let options: &[&str] = match composition.spec.proc {
+        Proc::Pid if composition.applies(Layer::Proc) => &["subset", "pid", "hidepid", "invisible"],
+        Proc::Pid => &[],
+    };
+    let shown: &[&str] = if options.is_empty() {
+        &[]
+    } else {
+        &["subset=pid", "hidepid=invisible"]
+    };
+    mount_new(
+        composition,
+        (Layer::Proc, "proc", "proc"),
+        options,
+        shown,
+        1,
+    );
+}
+
+fn sysfs(composition: &mut Composition<'_>) {
+    mount_new(composition, (Layer::Sysfs, "sysfs", "sys"), &[], &[], 0);
+}
+
+fn mount_new(
+    composition: &mut Composition<'_>,
+    (layer, kind, target): (Layer, &'static str, &str),
+    options: &[&str],
+    shown: &'static [&'static str],
+    remember: u64,
+) {
+    let attributes = if layer == Layer::Sysfs {
+        NO_EXEC | attribute::READ_ONLY
+    } else {
+        NO_EXEC
+    };
+    composition.mounts.push(Attached {
+        target: format!("/{target}"),
+        file_system: kind,
+        attributes,
+        options: shown,
+    });
+    let list = &mut composition.list;
+    let kind = list.text(kind);
+    let target = list.text(target);
+    let options = list.list(options);
+    list.push(
+        layer,
+        Op::MountNew,
+        [
+            kind.into(),
+            target.into(),
+            options.into(),
+            attributes.into(),
+            remember.into(),
+        ],
+    );
+}
+
+/// Makes the new root the root and lets go of the old one.
+pub(crate) fn pivot(composition: &mut Composition<'_>) {
+    let layer = Layer::MountNamespace;
+    composition.list.push(layer, Op::PivotRoot, []);
+    composition.list.push(layer, Op::DetachOldRoot, []);
+    composition.list.push(layer, Op::EnterRoot, []);
+}
+
+/// Attaches what a weakened plan attaches only after the copy.
+pub(crate) fn attach_late(composition: &mut Composition<'_>) {
+    let late = std::mem::take(&mut composition.late);
+    if late.is_empty() {
+        return;
+    }
+    composition
+        .list
+        .push(Layer::MountNamespace, Op::EnterRoot, []);
+    for (slot, path) in late {
+        composition.list.push(
+            Layer::MountNamespace,
+            Op::Attach,
+            [slot.into(), path.into()],
+        );
+    }
+}
+
+impl Composition<'_> {
+    /// Whether a sysfs is mounted.
+    pub(crate) fn wants_sysfs(&self) -> bool {
+        self.spec.sysfs == Sysfs::ReadOnly
+    }
+}

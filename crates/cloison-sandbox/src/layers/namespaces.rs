@@ -1,0 +1,81 @@
+//! The namespaces that the child joins or leaves for.
+
+use cloison_linux::steps::Op;
+
+use crate::Layer;
+use crate::plan::Composition;
+use crate::steps::Descriptor;
+
+const CLONE_NEWNS: u64 = 0x2_0000;
+const CLONE_NEWCGROUP: u64 = 0x200_0000;
+const CLONE_NEWUTS: u64 = 0x400_0000;
+const CLONE_NEWIPC: u64 = 0x800_0000;
+const CLONE_NEWUSER: u64 = 0x1000_0000;
+const CLONE_NEWPID: u64 = 0x2000_0000;
+const CLONE_NEWNET: u64 = 0x4000_0000;
+
+/// What is made with the clone: a mount namespace of the host's to build
+/// in, and the pid namespace, which the host owns.
+pub(crate) fn at_clone(composition: &Composition<'_>) -> u64 {
+    let pid = if composition.applies(Layer::PidNamespace) {
+        CLONE_NEWPID
+    } else {
+        0
+    };
+    CLONE_NEWNS | pid
+}
+
+/// Joins the network: before sysfs is mounted, which shows its mounter's.
+pub(crate) fn join_network(composition: &mut Composition<'_>) {
+    let layer = Layer::NetworkNamespace;
+    if composition.applies(layer) {
+        let slot = composition.list.descriptor(Descriptor::NetworkNamespace);
+        composition
+            .list
+            .push(layer, Op::JoinNamespace, [slot.into(), CLONE_NEWNET.into()]);
+    }
+}
+
+/// Joins the user namespace and leaves for mount, ipc, uts and cgroup
+/// namespaces of the tenant's.
+pub(crate) fn join_user_and_leave(composition: &mut Composition<'_>) {
+    let layer = Layer::UserNamespace;
+    if composition.applies(layer) {
+        let slot = composition.list.descriptor(Descriptor::UserNamespace);
+        composition.list.push(
+            layer,
+            Op::JoinNamespace,
+            [slot.into(), CLONE_NEWUSER.into()],
+        );
+    }
+    let mut flags = 0;
+    for (layer, flag) in UNSHARED {
+        if composition.applies(layer) {
+            flags |= flag;
+        }
+    }
+    composition
+        .list
+        .push(Layer::MountNamespace, Op::Unshare, [flags.into()]);
+}
+
+/// The namespaces of the one unshare, with their flags.
+pub(crate) const UNSHARED: [(Layer, u64); 4] = [
+    (Layer::MountNamespace, CLONE_NEWNS),
+    (Layer::IpcNamespace, CLONE_NEWIPC),
+    (Layer::UtsNamespace, CLONE_NEWUTS),
+    (Layer::CgroupNamespace, CLONE_NEWCGROUP),
+];
+
+/// The flag of a namespace that is made with the clone.
+pub(crate) const CLONED: [(Layer, u64); 1] = [(Layer::PidNamespace, CLONE_NEWPID)];
+
+/// Names the host.
+pub(crate) fn host_name(composition: &mut Composition<'_>) {
+    if composition.applies(Layer::UtsNamespace) {
+        let name = composition.list.text(composition.spec.name.as_str());
+        composition
+            .list
+            .push(Layer::UtsNamespace, Op::SetHostName, [name.into()]);
+    }
+}

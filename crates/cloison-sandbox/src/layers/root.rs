@@ -1,0 +1,251 @@
+//! The root file system and everything attached to it before the pivot.
+
+use std::path::{Component, Path};
+
+use cloison_linux::host::attribute;
+use nix::errno::Errno;
+
+use crate::error::{Error, Refused};
+use crate::layers::landlock;
+use crate::layers::tree::{CONFINED, Filling, Swap, Tmpfs, Tree, of_host};
+use crate::plan::Composition;
+use crate::spec::{Access, Root};
+
+const READ_ONLY: u64 = CONFINED | attribute::READ_ONLY;
+const NO_EXEC: u64 = CONFINED | attribute::NO_EXEC;
+
+/// Where a merged `/usr` leaves links.
+const LINKS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+/// Directories that every root has, made in ours and wanted of others.
+pub(crate) const MOUNT_POINTS: [&str; 4] = ["proc", "dev", "tmp", "run"];
+
+/// All trees of a sandbox but `/dev`, in the order of attachment.
+pub(crate) struct Trees {
+    /// The root first.
+    pub(crate) base: Vec<Tree>,
+    /// Those that come after `/dev`.
+    pub(crate) rest: Vec<Tree>,
+    /// The writable side of `/run/credentials`.
+    pub(crate) credentials: std::os::fd::OwnedFd,
+}
+
+pub(crate) fn prepare(composition: &Composition<'_>) -> Result<Trees, Error> {
+    let mut base = Vec::with_capacity(8);
+    match &composition.spec.root {
+        Root::SharedBase => shared_base(composition, &mut base)?,
+        Root::Directory { path, access } => {
+            let writable = *access == Access::ReadWrite;
+            let root =
+                of_host(path, "", writable).map_err(|errno| Error::host_path(path, errno))?;
+            wants_mount_points(path, composition)?;
+            base.push(root);
+        }
+    }
+    let mut all = Vec::with_capacity(8);
+    let spec = composition.spec;
+    let owner = composition.ids.host_id(spec.user);
+    let sizes = &spec.tmpfs;
+    let made = |errno| Error::prepare("tmpfs", errno);
+    let tmpfs = |bytes_max, mode, owner, attributes| Tmpfs {
+        bytes_max,
+        files_max: sizes.files_max,
+        mode,
+        owner,
+        attributes,
+        swap: Swap::Allowed,
+    };
+    let run = Filling::new(&tmpfs(sizes.run_bytes_max, c"755", owner, NO_EXEC)).map_err(made)?;
+    run.directory("credentials").map_err(made)?;
+    let credentials = credentials(owner, composition.kernel_has_noswap()).map_err(made)?;
+    let shared = credentials
+        .share(
+            "run/credentials",
+            NO_EXEC | attribute::READ_ONLY,
+            landlock::READ_TREE,
+        )
+        .map_err(made)?;
+    let shm = tmpfs(sizes.shm_bytes_max, c"1777", 0, NO_EXEC);
+    let tmp = tmpfs(sizes.tmp_bytes_max, c"1777", 0, CONFINED);
+    all.push(
+        Filling::new(&shm)
+            .and_then(|shm| shm.finish("dev/shm", NO_EXEC, landlock::WRITE_TREE))
+            .map_err(made)?,
+    );
+    all.push(
+        Filling::new(&tmp)
+            .and_then(|tmp| tmp.finish("tmp", CONFINED, landlock::WRITE_TREE))
+            .map_err(made)?,
+    );
+    all.push(
+        run.finish("run", NO_EXEC, landlock::WRITE_TREE)
+            .map_err(made)?,
+    );
+    all.push(shared);
+    for mount in &spec.mounts {
+        let target = inside(&mount.target)?;
+        let writable = mount.access == Access::ReadWrite;
+        let tree = of_host(&mount.source, &target, writable)
+            .map_err(|errno| Error::host_path(&mount.source, errno))?;
+        all.push(tree);
+    }
+    Ok(Trees {
+        base,
+        rest: all,
+        credentials: credentials.into_mount(),
+    })
+}
+
+/// An empty tmpfs that never reaches a disk.
+fn credentials(owner: u32, noswap: bool) -> Result<Filling, Errno> {
+    Filling::new(&Tmpfs {
+        bytes_max: 1 << 20,
+        files_max: 256,
+        mode: c"500",
+        owner,
+        attributes: NO_EXEC,
+        swap: if noswap { Swap::Never } else { Swap::Allowed },
+    })
+}
+
+/// A path inside, without its leading slash.
+fn inside(path: &Path) -> Result<String, Error> {
+    let plain = path
+        .components()
+        .skip(1)
+        .all(|part| matches!(part, Component::Normal(_)));
+    match path.to_str().and_then(|text| text.strip_prefix('/')) {
+        Some(text) if plain && !text.is_empty() && !text.contains('\0') => Ok(text.to_owned()),
+        _ => Err(Refused::MountTarget(path.to_owned()).into()),
+    }
+}
+
+fn wants_mount_points(path: &Path, composition: &Composition<'_>) -> Result<(), Error> {
+    use std::os::unix::fs::FileTypeExt;
+    let sys = composition.wants_sysfs().then_some("sys");
+    for name in MOUNT_POINTS.into_iter().chain(sys) {
+        let point = path.join(name);
+        match point.symlink_metadata() {
+            Ok(found) if found.is_dir() && !found.file_type().is_socket() => {}
+            _ => {
+                return Err(Refused::MountPointMissing {
+                    root: path.to_owned(),
+                    name,
+                }
+                .into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The host's `/usr` in a small root of our own.
+fn shared_base(composition: &Composition<'_>, all: &mut Vec<Tree>) -> Result<(), Error> {
+    let made = |errno| Error::prepare("tmpfs", errno);
+    let root = Filling::new(&Tmpfs {
+        bytes_max: 128 << 10,
+        files_max: 256,
+        mode: c"755",
+        owner: 0,
+        attributes: CONFINED,
+        swap: Swap::Allowed,
+    })
+    .map_err(made)?;
+    for name in MOUNT_POINTS.into_iter().chain(["usr", "etc"]) {
+        root.directory(name).map_err(made)?;
+    }
+    if composition.wants_sysfs() {
+        root.directory("sys").map_err(made)?;
+    }
+    root.link("var", "run").map_err(made)?;
+    for name in LINKS {
+        let target = format!("usr/{name}");
+        let on_host = std::fs::read_link(format!("/{name}"));
+        if on_host.is_ok_and(|to| to.ends_with(&target)) {
+            root.link(name, &target).map_err(made)?;
+        }
+    }
+    for (path, content) in etc(composition) {
+        root.file(path, content.as_bytes()).map_err(made)?;
+    }
+    for mount in &composition.spec.mounts {
+        let target = inside(&mount.target)?;
+        let below = |name: &str| {
+            target
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('/'))
+        };
+        if MOUNT_POINTS.into_iter().chain(["usr"]).any(below) {
+            continue;
+        }
+        let is_file = mount.source.is_file();
+        match target.rsplit_once('/') {
+            _ if !is_file => root.directory(&target),
+            Some((above, _)) => root.directory(above).and_then(|()| root.file(&target, b"")),
+            None => root.file(&target, b""),
+        }
+        .map_err(made)?;
+    }
+    let alternatives = Path::new("/etc/alternatives");
+    let has_alternatives = alternatives.is_dir();
+    if has_alternatives {
+        root.directory("etc/alternatives").map_err(made)?;
+    }
+    let usr = Path::new("/usr");
+    all.push(
+        root.finish("", READ_ONLY, landlock::LIST_ONLY | landlock::READ_FILE)
+            .map_err(made)?,
+    );
+    all.push(of_host(usr, "usr", false).map_err(|errno| Error::host_path(usr, errno))?);
+    if has_alternatives {
+        all.push(
+            of_host(alternatives, "etc/alternatives", false)
+                .map_err(|errno| Error::host_path(alternatives, errno))?,
+        );
+    }
+    Ok(())
+}
+
+/// The files of `/etc` that programs look for, with nothing of the host's.
+fn etc(composition: &Composition<'_>) -> [(&'static str, String); 6] {
+    let name = &composition.spec.name;
+    let (user, group) = (composition.spec.user, composition.spec.group);
+    let mut passwd = "root:x:0:0:root:/:/bin/sh\n".to_owned();
+    let mut groups = "root:x:0:\ntty:x:5:\n".to_owned();
+    if user != 0 {
+        passwd.push_str(&format!("app:x:{user}:{group}:app:/:/bin/sh\n"));
+    }
+    if group != 0 && group != 5 {
+        groups.push_str(&format!("app:x:{group}:\n"));
+    }
+    passwd.push_str("nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n");
+    groups.push_str("nogroup:x:65534:\n");
+    [
+        ("etc/passwd", passwd),
+        ("etc/group", groups),
+        ("etc/hostname", format!("{name}\n")),
+        (
+            "etc/hosts",
+            format!("127.0.0.1 localhost {name}\n::1 localhost {name}\n"),
+        ),
+        (
+            "etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files\n".to_owned(),
+        ),
+        ("etc/resolv.conf", String::new()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inside;
+    use std::path::Path;
+
+    #[test]
+    fn targets_stay_inside() {
+        assert_eq!(inside(Path::new("/a/b")).ok().as_deref(), Some("a/b"));
+        for bad in ["", "/", "a", "/../a", "/a/../b", "/a/.."] {
+            assert!(inside(Path::new(bad)).is_err(), "{bad}");
+        }
+    }
+}

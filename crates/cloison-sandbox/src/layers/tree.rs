@@ -1,0 +1,200 @@
+//! Detached mounts, made and filled by the caller before the clone.
+//!
+//! The child only attaches them. Whatever can be made outside is made
+//! outside: in safe code, with errors that say where.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use cloison_linux::host::{self, Reach, attribute};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mkdirat, mknodat};
+use nix::unistd::symlinkat;
+
+use crate::layers::landlock;
+use crate::spawner::errno;
+
+/// What every mount has.
+pub(crate) const CONFINED: u64 = attribute::NO_SUID | attribute::NO_DEV;
+
+/// A detached mount and where it goes.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) mount: OwnedFd,
+    /// The path inside, without the leading slash; empty: the root itself.
+    pub(crate) target: String,
+    pub(crate) file_system: &'static str,
+    pub(crate) attributes: u64,
+    /// What Landlock allows beneath.
+    pub(crate) access: u64,
+}
+
+/// A tmpfs while it is filled.
+pub(crate) struct Filling {
+    mount: OwnedFd,
+}
+
+fn number(value: u64) -> CString {
+    CString::new(value.to_string()).unwrap_or_default()
+}
+
+/// How a tmpfs is made.
+pub(crate) struct Tmpfs {
+    pub(crate) bytes_max: u64,
+    pub(crate) files_max: u64,
+    /// The mode of its root, as mount options spell it.
+    pub(crate) mode: &'static CStr,
+    /// The host id of its root's user and group.
+    pub(crate) owner: u32,
+    pub(crate) attributes: u64,
+    pub(crate) swap: Swap,
+}
+
+/// Whether a tmpfs may be swapped out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Swap {
+    Allowed,
+    Never,
+}
+
+impl Filling {
+    /// A new tmpfs.
+    pub(crate) fn new(tmpfs: &Tmpfs) -> Result<Self, Errno> {
+        let (size, inodes) = (number(tmpfs.bytes_max), number(tmpfs.files_max));
+        let owner = number(u64::from(tmpfs.owner));
+        let mut options: Vec<(&CStr, Option<&CStr>)> = vec![
+            (c"size", Some(&size)),
+            (c"nr_inodes", Some(&inodes)),
+            (c"mode", Some(tmpfs.mode)),
+        ];
+        if tmpfs.owner != 0 {
+            options.push((c"uid", Some(&owner)));
+            options.push((c"gid", Some(&owner)));
+        }
+        if tmpfs.swap == Swap::Never {
+            options.push((c"noswap", None));
+        }
+        let mount = host::new_mount(c"tmpfs", &options, tmpfs.attributes).map_err(errno)?;
+        Ok(Self { mount })
+    }
+
+    /// Makes a directory and those above it.
+    pub(crate) fn directory(&self, path: &str) -> Result<(), Errno> {
+        for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
+            let part = path.get(..end).unwrap_or(path);
+            match mkdirat(&self.mount, part, Mode::from_bits_truncate(0o755)) {
+                // The caller's umask may have taken bits away.
+                Ok(()) => self.set_mode(part, 0o755)?,
+                Err(Errno::EEXIST) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a file.
+    pub(crate) fn file(&self, path: &str, content: &[u8]) -> Result<(), Errno> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let file = openat(&self.mount, path, flags, Mode::from_bits_truncate(0o644))?;
+        self.set_mode(path, 0o644)?;
+        let written = nix::unistd::write(&file, content)?;
+        if written == content.len() {
+            Ok(())
+        } else {
+            Err(Errno::ENOSPC)
+        }
+    }
+
+    /// Makes a symbolic link.
+    pub(crate) fn link(&self, path: &str, to: &str) -> Result<(), Errno> {
+        symlinkat(to, &self.mount, path)
+    }
+
+    /// Makes a character device that everyone may use.
+    pub(crate) fn device(&self, path: &str, (major, minor): (u64, u64)) -> Result<(), Errno> {
+        let mode = Mode::from_bits_truncate(0o666);
+        mknodat(
+            &self.mount,
+            path,
+            SFlag::S_IFCHR,
+            mode,
+            makedev(major, minor),
+        )?;
+        self.set_mode(path, 0o666)
+    }
+
+    fn set_mode(&self, path: &str, mode: u32) -> Result<(), Errno> {
+        let mode = Mode::from_bits_truncate(mode);
+        fchmodat(&self.mount, path, mode, FchmodatFlags::FollowSymlink)
+    }
+
+    /// The filled tmpfs, read-only from now on if `attributes` say so.
+    pub(crate) fn finish(self, target: &str, attributes: u64, access: u64) -> Result<Tree, Errno> {
+        if attributes & attribute::READ_ONLY != 0 {
+            host::set_mount_attributes(self.mount.as_fd(), attribute::READ_ONLY, None, Reach::One)
+                .map_err(errno)?;
+        }
+        Ok(Tree {
+            mount: self.mount,
+            target: target.to_owned(),
+            file_system: "tmpfs",
+            attributes,
+            access,
+        })
+    }
+
+    /// A second mount of it, for the sandbox, while its maker keeps writing
+    /// through this one.
+    pub(crate) fn share(&self, target: &str, attributes: u64, access: u64) -> Result<Tree, Errno> {
+        let mount = host::open_tree(Some(self.mount.as_fd()), c"", Reach::One).map_err(errno)?;
+        host::set_mount_attributes(mount.as_fd(), attributes, None, Reach::One).map_err(errno)?;
+        Ok(Tree {
+            mount,
+            target: target.to_owned(),
+            file_system: "tmpfs",
+            attributes,
+            access,
+        })
+    }
+
+    /// The writable mount.
+    pub(crate) fn into_mount(self) -> OwnedFd {
+        self.mount
+    }
+}
+
+/// A detached copy of a tree of the host.
+///
+/// The path is the operator's: links in it are followed. Mounts beneath it
+/// do not come along.
+pub(crate) fn of_host(path: &Path, target: &str, writable: bool) -> Result<Tree, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let source = open(path, flags, Mode::empty())?;
+    let stat = nix::sys::stat::fstatat(&source, c"", AtFlags::AT_EMPTY_PATH)?;
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    if kind != SFlag::S_IFDIR && kind != SFlag::S_IFREG {
+        return Err(Errno::EINVAL);
+    }
+    let mount = host::open_tree(Some(source.as_fd()), c"", Reach::One).map_err(errno)?;
+    let attributes = if writable {
+        CONFINED
+    } else {
+        CONFINED | attribute::READ_ONLY
+    };
+    host::set_mount_attributes(mount.as_fd(), attributes, None, Reach::One).map_err(errno)?;
+    let access = match (writable, kind == SFlag::S_IFDIR) {
+        (true, true) => landlock::WRITE_TREE,
+        (true, false) => landlock::WRITE_FILE,
+        (false, true) => landlock::READ_TREE,
+        (false, false) => landlock::READ_FILE,
+    };
+    Ok(Tree {
+        mount,
+        target: target.to_owned(),
+        file_system: "",
+        attributes,
+        access,
+    })
+}

@@ -1,0 +1,296 @@
+//! The plan: a spec opened and compiled.
+
+mod compose;
+mod expect;
+mod weakening;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use cloison_linux::steps::Op;
+
+pub(crate) use compose::Composition;
+pub use weakening::Weakening;
+
+use crate::cgroup::{Cgroup, Hierarchies, Hierarchy};
+use crate::error::{Error, Refused};
+use crate::held::Held;
+use crate::kernel::Kernel;
+use crate::posture::Posture;
+use crate::spawner::{Spawned, spawn, spawn_directly};
+use crate::steps::{Descriptor, Sending, StepList};
+use crate::{Layer, NetworkNamespace, Spec, UserNamespace, Waivers};
+
+/// What is made for a server before it is launched, and used again at each
+/// restart: its user namespace, its network namespace, its cgroup.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The user namespace.
+    pub user: UserNamespace,
+    /// The network namespace.
+    pub network: NetworkNamespace,
+    /// The cgroup.
+    pub cgroup: Cgroup,
+}
+
+impl Prepared {
+    /// Makes all three for `spec`, the network namespace now.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] without ids, [`Error::Namespace`],
+    /// [`Error::Cgroup`].
+    pub fn new(spec: &Spec) -> Result<Self, Error> {
+        Self::with_network(spec, NetworkNamespace::create()?)
+    }
+
+    /// The same with a network namespace of a pool.
+    ///
+    /// # Errors
+    /// As [`Prepared::new`].
+    pub fn with_network(spec: &Spec, network: NetworkNamespace) -> Result<Self, Error> {
+        let user = UserNamespace::create(spec.ids.ok_or(Refused::NoIds)?)?;
+        let cgroup = Cgroup::create(&Hierarchies::find()?, &spec.name)?;
+        Ok(Self {
+            user,
+            network,
+            cgroup,
+        })
+    }
+}
+
+/// What a sandbox reads from and writes to.
+#[derive(Debug)]
+pub enum Streams {
+    /// These descriptors become 0, 1 and 2.
+    Descriptors {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// A new terminal of the sandbox's own; [`Held::terminal`] is its other
+    /// side.
+    Terminal,
+}
+
+/// The descriptors that a command gets.
+#[derive(Debug)]
+pub struct Io {
+    /// 0, 1 and 2.
+    pub streams: Streams,
+    /// From 3 on, told by `LISTEN_FDS`: sockets made in the sandbox's own
+    /// network namespace. One of another network must never be handed in: it
+    /// can be disconnected and connected to whatever listens there.
+    pub sockets: Vec<OwnedFd>,
+}
+
+impl Io {
+    /// `/dev/null` for all three.
+    ///
+    /// # Errors
+    /// [`Error::HostPath`].
+    pub fn null() -> Result<Self, Error> {
+        let open = |write: bool| {
+            std::fs::File::options()
+                .read(!write)
+                .write(write)
+                .open("/dev/null")
+                .map(OwnedFd::from)
+                .map_err(|error| {
+                    let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0));
+                    Error::host_path("/dev/null".as_ref(), errno)
+                })
+        };
+        Ok(Self {
+            streams: Streams::Descriptors {
+                stdin: open(false)?,
+                stdout: open(true)?,
+                stderr: open(true)?,
+            },
+            sockets: Vec::new(),
+        })
+    }
+}
+
+/// A spec opened and compiled: descriptors, strings, filters and the list of
+/// steps. Consumed by the launch.
+///
+/// Holding one tells you that this kernel has every layer that the spec asks
+/// for, and that every path of the host that it names could be opened. It
+/// does not tell you that the steps will succeed.
+#[derive(Debug)]
+pub struct Plan {
+    pub(crate) list: StepList,
+    pub(crate) expected: Posture,
+    pub(crate) prepared: Prepared,
+    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) credentials: OwnedFd,
+    pub(crate) has_init: bool,
+}
+
+impl Plan {
+    /// Opens and compiles `spec`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Unavailable`], [`Error::HostPath`],
+    /// [`Error::Prepare`].
+    pub fn new(
+        spec: &Spec,
+        kernel: &Kernel,
+        waivers: &Waivers,
+        prepared: Prepared,
+        io: Io,
+    ) -> Result<Self, Error> {
+        Self::weakened(spec, kernel, waivers, prepared, io, Vec::new())
+    }
+
+    /// A plan that is weaker than its spec, for controls and knock-outs.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    #[doc(hidden)]
+    pub fn weakened(
+        spec: &Spec,
+        kernel: &Kernel,
+        waivers: &Waivers,
+        prepared: Prepared,
+        io: Io,
+        weakenings: Vec<Weakening>,
+    ) -> Result<Self, Error> {
+        compose::compose(spec, kernel, waivers, prepared, io, weakenings)
+    }
+
+    /// What should enclose the sandbox.
+    #[must_use]
+    pub fn expected(&self) -> &Posture {
+        &self.expected
+    }
+
+    /// The steps of the child, in order: the layer and what is done. For
+    /// tests of the order.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn steps(&self) -> Vec<(Option<Layer>, &'static str)> {
+        self.list
+            .steps()
+            .iter()
+            .map(|step| (step.layer, describe(step.op)))
+            .collect()
+    }
+
+    /// Launches through the spawner and holds the sandbox with every layer
+    /// on, before the command is executed.
+    ///
+    /// # Errors
+    /// [`Error::Spawn`], [`Error::Step`], [`Error::Died`],
+    /// [`Error::Deadline`], [`Error::Unreadable`],
+    /// [`Error::PostureDiffers`]. All is undone.
+    pub fn hold(self) -> Result<Held, Error> {
+        self.hold_by(spawn)
+    }
+
+    /// The same without a spawner: the caller is the parent. For a small
+    /// caller with one thread; the copy of a large one's memory is slow, and
+    /// so is that of a long mount table.
+    ///
+    /// # Errors
+    /// As [`Plan::hold`].
+    pub fn hold_directly(self) -> Result<Held, Error> {
+        self.hold_by(spawn_directly)
+    }
+
+    fn hold_by(
+        self,
+        spawn: impl FnOnce(&Sending<'_>) -> Result<Spawned, crate::SpawnError>,
+    ) -> Result<Held, Error> {
+        let block = self.list.finish();
+        let spawned = spawn(&Sending {
+            block: &block,
+            descriptors: self.borrowed(),
+        })?;
+        Held::check(self, spawned)
+    }
+
+    fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
+        let prepared = &self.prepared;
+        self.list
+            .descriptors()
+            .iter()
+            .map(|descriptor| match descriptor {
+                Descriptor::Owned(owned) => owned.as_fd(),
+                Descriptor::UserNamespace => prepared.user.as_fd(),
+                Descriptor::NetworkNamespace => prepared.network.as_fd(),
+                Descriptor::Cgroup(at) => prepared.cgroup.placements().get(*at).map_or(
+                    prepared.user.as_fd(),
+                    |placement| {
+                        // Of version 2 the child is born in the directory.
+                        if *placement.hierarchy() == Hierarchy::V2 {
+                            placement.directory()
+                        } else {
+                            placement.entry()
+                        }
+                    },
+                ),
+            })
+            .collect()
+    }
+}
+
+/// What a step does, for an error that an operator reads.
+pub(crate) fn describe(op: Op) -> &'static str {
+    match op {
+        Op::EnterCgroup => "entering the cgroup",
+        Op::JoinNamespace => "joining a namespace",
+        Op::MakePrivate => "making mounts private",
+        Op::AttachRoot => "attaching the root",
+        Op::Attach => "attaching a mount",
+        Op::MountNew => "mounting a file system",
+        Op::PivotRoot => "pivot_root",
+        Op::DetachOldRoot => "detaching the old root",
+        Op::EnterRoot => "entering the new root",
+        Op::WriteProc => "writing oom_score_adj",
+        Op::SetNice => "setting the nice value",
+        Op::SetSchedulerOther => "setting the scheduler",
+        Op::SetIoPriority => "setting the I/O priority",
+        Op::SetLimit => "setting a resource limit (is the caller's own hard limit lower?)",
+        Op::Unshare => "leaving for new namespaces",
+        Op::DropGroups => "dropping supplementary groups",
+        Op::SetGroup => "setting the group",
+        Op::SetUser => "setting the user",
+        Op::SetHostName => "setting the host name",
+        Op::SetAffinity => "setting the affinity",
+        Op::ResetMemoryPolicy => "resetting the memory policy",
+        Op::SetPersonality => "setting the personality",
+        Op::SetUmask => "setting the umask",
+        Op::ResetSignals => "resetting signals",
+        Op::StartSession => "starting a session",
+        Op::TakeTerminal => "taking the terminal",
+        Op::JoinKeyring => "joining a new session keyring",
+        Op::DropBounding => "dropping the bounding set",
+        Op::ClearAmbient => "clearing the ambient set",
+        Op::RaiseAmbient => "raising the ambient set",
+        Op::SetSecurebits => "setting the securebits",
+        Op::SetCapabilities => "setting the capabilities",
+        Op::SetNoNewPrivs => "setting no_new_privs",
+        Op::RestrictSpeculation => "restricting speculation",
+        Op::MakeCoreCookie => "making a core scheduling cookie",
+        Op::AddRule => "adding a Landlock rule",
+        Op::RestrictSelf => "entering the Landlock domain",
+        Op::BindAbstract => "binding an abstract socket",
+        Op::Gather => "gathering the self-report",
+        Op::PlaceDescriptors => "placing descriptors",
+        Op::InstallFilter => "installing a seccomp program",
+        Op::Report => "reporting",
+        Op::Wait => "waiting",
+        Op::Execute | Op::ExecuteKept => "executing",
+        Op::WriteBeneath => "writing a file",
+        Op::SetLoopbackUp => "setting lo up",
+        Op::Exit => "ending",
+        Op::SetDumpable => "setting dumpable",
+        Op::ExpectLimit => "trying a limit on namespaces",
+        Op::MountOld => "mount",
+        Op::MakeDirectory => "mkdir",
+        Op::EnterDirectory => "entering the working directory",
+    }
+}

@@ -1,0 +1,353 @@
+//! The order of the child, as one function.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use cloison_linux::steps::Op;
+
+use crate::error::{Error, Refused};
+use crate::kernel::{Feature, Kernel, LayerVerdict};
+use crate::layers::mounts::{Attached, attach, attach_late, devices, devpts, open_terminal, pivot};
+use crate::layers::{
+    capabilities, cgroup, command, descriptors, inherited, landlock, namespaces, rlimits, root,
+    seccomp, session, speculation,
+};
+use crate::plan::{Io, Plan, Prepared, Streams, Weakening, expect};
+use crate::seccomp::Filters;
+use crate::spawner::program;
+use crate::spec::Init;
+use crate::steps::{Argument, Data, Slot, StepList};
+use crate::{IdRange, Layer, Spec, Waivers};
+
+/// The most sockets that can be handed in.
+const SOCKETS_MAX: usize = 28;
+/// The most trees that a spec can name.
+const MOUNTS_MAX: usize = 64;
+
+/// A plan while it is made.
+pub(crate) struct Composition<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) ids: IdRange,
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) list: StepList,
+    /// The mounts that the sandbox should have.
+    pub(crate) mounts: Vec<Attached>,
+    /// What a weakened plan attaches after the copy.
+    pub(crate) late: Vec<(Slot, Data)>,
+    applied: Vec<Layer>,
+    weakenings: &'a [Weakening],
+}
+
+impl Composition<'_> {
+    /// Whether the layer is part of this plan.
+    pub(crate) fn applies(&self, layer: Layer) -> bool {
+        self.applied.contains(&layer)
+    }
+
+    /// Whether the child leaves out the layer that the plan expects.
+    pub(crate) fn is_broken(&self, layer: Layer) -> bool {
+        self.weakenings
+            .iter()
+            .any(|w| matches!(w, Weakening::Broken(broken) if *broken == layer))
+    }
+
+    /// Whether a tree is attached only after the copy.
+    pub(crate) fn attaches_late(&self, target: &str) -> bool {
+        self.weakenings
+            .iter()
+            .any(|w| matches!(w, Weakening::Unlocked(path) if target.starts_with(path)))
+    }
+
+    pub(crate) fn kernel_has_noswap(&self) -> bool {
+        self.kernel.has(Feature::TmpfsNoswap)
+    }
+}
+
+/// The layers of this plan.
+///
+/// # Errors
+/// [`Error::Unavailable`] for the first that the kernel cannot give.
+fn applied(
+    kernel: &Kernel,
+    waivers: &Waivers,
+    weakenings: &[Weakening],
+) -> Result<Vec<Layer>, Error> {
+    let mut applied = Vec::with_capacity(Layer::ALL.len());
+    for layer in Layer::ALL {
+        let is_left_out = weakenings
+            .iter()
+            .any(|w| matches!(w, Weakening::Without(without) if *without == layer));
+        if is_left_out {
+            continue;
+        }
+        match kernel.verdict(layer, waivers) {
+            LayerVerdict::Applied => applied.push(layer),
+            LayerVerdict::NotNeeded(_) | LayerVerdict::Waived(_) => {}
+            LayerVerdict::Unavailable(unavailable) => return Err(Box::new(unavailable).into()),
+        }
+    }
+    Ok(applied)
+}
+
+fn check(spec: &Spec, prepared: &Prepared, io: &Io) -> Result<IdRange, Error> {
+    let ids = spec.ids.ok_or(Refused::NoIds)?;
+    let mapped = prepared.user.ids();
+    if mapped != ids {
+        return Err(Refused::OtherIds {
+            mapped: mapped.first(),
+            asked: ids.first(),
+        }
+        .into());
+    }
+    if spec.limits.open_files_max < 256 {
+        return Err(Refused::OpenFiles(spec.limits.open_files_max).into());
+    }
+    if io.sockets.len() > SOCKETS_MAX {
+        return Err(Refused::Sockets(io.sockets.len()).into());
+    }
+    if spec.mounts.len() > MOUNTS_MAX {
+        return Err(Refused::Mounts(spec.mounts.len()).into());
+    }
+    Ok(ids)
+}
+
+pub(super) fn compose(
+    spec: &Spec,
+    kernel: &Kernel,
+    waivers: &Waivers,
+    prepared: Prepared,
+    io: Io,
+    mut weakenings: Vec<Weakening>,
+) -> Result<Plan, Error> {
+    let ids = check(spec, &prepared, &io)?;
+    let applied = applied(kernel, waivers, &weakenings)?;
+    let leaks = take_leaks(&mut weakenings);
+    let filters = take_filters(&mut weakenings);
+    let mut composition = Composition {
+        spec,
+        ids,
+        prepared: &prepared,
+        kernel,
+        list: StepList::default(),
+        mounts: Vec::with_capacity(16),
+        late: Vec::new(),
+        applied,
+        weakenings: &weakenings,
+    };
+    let composition = &mut composition;
+    command::check(composition)?;
+    let kept = capabilities::kept(spec)?;
+
+    let made = |errno| Error::prepare("/dev", errno);
+    let root::Trees {
+        base: mut trees,
+        rest,
+        credentials,
+    } = root::prepare(composition)?;
+    let pts = devpts(composition).map_err(made)?;
+    let (terminal, streams) = open_streams(io.streams, || open_terminal(&pts).map_err(made))?;
+    trees.push(devices().map_err(made)?);
+    trees.push(pts);
+    trees.extend(rest);
+    let ruleset = landlock::prepare(composition, &trees)
+        .map_err(|errno| Error::prepare("the Landlock ruleset", errno))?;
+
+    composition.list.clone_flags = namespaces::at_clone(composition);
+    cgroup::steps(composition);
+    namespaces::join_network(composition);
+    attach(composition, trees);
+    pivot(composition);
+    inherited::early(composition);
+    rlimits::steps(composition);
+    namespaces::join_user_and_leave(composition);
+    attach_late(composition);
+    capabilities::become_root(composition);
+    namespaces::host_name(composition);
+    inherited::late(composition);
+    let has_terminal = terminal.is_some();
+    let sockets = io.sockets.len();
+    let (slots, links) = keep(composition, streams, io.sockets, leaks, has_terminal);
+    session::steps(composition, slots.first().copied().filter(|_| has_terminal));
+    speculation::steps(composition);
+    capabilities::steps(composition, kept);
+    composition.list.push(None, Op::BindAbstract, []);
+    landlock::steps(composition, ruleset);
+    descriptors::not_dumpable(composition);
+    let port = u64::from(landlock::denied_port(composition));
+    composition.list.push(None, Op::Gather, [port.into()]);
+    command::enter_working_directory(composition);
+    let program = own_program(composition)?;
+    descriptors::steps(composition, &slots, program);
+    let installed = seccomp::steps(composition, filters)?;
+    composition.list.push(None, Op::Report, []);
+    composition.list.push(None, Op::Wait, []);
+    command::steps(composition, sockets, has_terminal);
+
+    let expected = expect::posture(
+        composition,
+        kept,
+        installed,
+        &links,
+        (program.is_some(), has_terminal && spec.init == Init::Off),
+    )?;
+    weaken(composition);
+    let list = std::mem::take(&mut composition.list);
+    Ok(Plan {
+        list,
+        expected,
+        has_init: spec.init == Init::On,
+        prepared,
+        terminal,
+        credentials,
+    })
+}
+
+/// A stream that is handed in, or a side of the sandbox's own terminal.
+type StreamsOpened = (Option<OwnedFd>, [OwnedFd; 3]);
+
+fn open_streams(
+    streams: Streams,
+    open_terminal: impl FnOnce() -> Result<(OwnedFd, OwnedFd), Error>,
+) -> Result<StreamsOpened, Error> {
+    match streams {
+        Streams::Descriptors {
+            stdin,
+            stdout,
+            stderr,
+        } => Ok((None, [stdin, stdout, stderr])),
+        Streams::Terminal => {
+            let (ours, theirs) = open_terminal()?;
+            let copy = || {
+                theirs.try_clone().map_err(|error| {
+                    let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0));
+                    Error::prepare("the terminal", errno)
+                })
+            };
+            Ok((Some(ours), [copy()?, copy()?, theirs]))
+        }
+    }
+}
+
+/// Adds what the command keeps; gives their places, and what each leads to
+/// where that can be foretold.
+fn keep(
+    composition: &mut Composition<'_>,
+    streams: [OwnedFd; 3],
+    sockets: Vec<OwnedFd>,
+    leaks: Vec<OwnedFd>,
+    has_terminal: bool,
+) -> (Vec<Slot>, Vec<Option<String>>) {
+    let mut links: Vec<Option<String>> = streams
+        .iter()
+        .map(|stream| (!has_terminal).then(|| link(stream.as_fd())).flatten())
+        .collect();
+    links.extend(sockets.iter().map(|socket| link(socket.as_fd())));
+    let slots = streams
+        .into_iter()
+        .chain(sockets)
+        .chain(leaks)
+        .map(|descriptor| composition.list.own(descriptor))
+        .collect();
+    (slots, links)
+}
+
+/// What a descriptor of ours leads to, in the kernel's words.
+fn link(descriptor: BorrowedFd<'_>) -> Option<String> {
+    let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+    let target = std::fs::read_link(path).ok()?;
+    Some(crate::proc::escaped(target.as_os_str().as_encoded_bytes()))
+}
+
+/// The init, if there is one: readable by nobody inside.
+fn own_program(composition: &mut Composition<'_>) -> Result<Option<Slot>, Error> {
+    if composition.spec.init == Init::Off {
+        return Ok(None);
+    }
+    let mode = if composition.applies(Layer::NotDumpable) {
+        0o111
+    } else {
+        0o755
+    };
+    let program = program(mode).map_err(|errno| Error::prepare("the init's program", errno))?;
+    Ok(Some(composition.list.own(program)))
+}
+
+fn take_leaks(weakenings: &mut Vec<Weakening>) -> Vec<OwnedFd> {
+    let mut leaks = Vec::new();
+    let mut others = Vec::new();
+    for weakening in std::mem::take(weakenings) {
+        match weakening {
+            Weakening::Leak(descriptor) => leaks.push(descriptor),
+            other => others.push(other),
+        }
+    }
+    *weakenings = others;
+    leaks
+}
+
+fn take_filters(weakenings: &mut Vec<Weakening>) -> Option<Filters> {
+    let at = weakenings
+        .iter()
+        .position(|weakening| matches!(weakening, Weakening::Seccomp(_)))?;
+    match weakenings.remove(at) {
+        Weakening::Seccomp(filters) => Some(filters),
+        _ => None,
+    }
+}
+
+/// Breaks what the weakenings break, after everything was planned.
+fn weaken(composition: &mut Composition<'_>) {
+    for weakening in composition.weakenings {
+        match weakening {
+            Weakening::Broken(layer) => break_steps(&mut composition.list, *layer),
+            Weakening::Swapped(at) if at + 1 < composition.list.steps().len() => {
+                composition.list.steps_mut().swap(*at, at + 1);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Leaves out the steps of one layer, or makes them do nothing.
+fn break_steps(list: &mut StepList, layer: Layer) {
+    for (cloned, flag) in namespaces::CLONED {
+        if cloned == layer {
+            list.clone_flags &= !flag;
+        }
+    }
+    for (unshared, flag) in namespaces::UNSHARED {
+        if unshared == layer {
+            for step in list.steps_mut() {
+                if let (Op::Unshare, [Argument::Number(flags), ..]) = (step.op, &mut step.arguments)
+                {
+                    *flags &= !flag;
+                }
+            }
+        }
+    }
+    if layer == Layer::Cgroup {
+        list.cgroup = None;
+    }
+    let nothing = list.list::<&str>([]);
+    for step in list.steps_mut() {
+        if step.layer != Some(layer) {
+            continue;
+        }
+        match step.op {
+            // Without a proc later steps would fail: it loses its options.
+            Op::MountNew if layer == Layer::Proc => {
+                if let Some(options) = step.arguments.get_mut(2) {
+                    *options = nothing.into();
+                }
+            }
+            Op::SetDumpable => step.arguments = [Argument::Number(1); 5],
+            _ => {}
+        }
+    }
+    list.steps_mut().retain(|step| {
+        step.layer != Some(layer)
+            || matches!(step.op, Op::SetDumpable)
+            || layer == Layer::MountNamespace
+            || (layer == Layer::Proc && step.op == Op::MountNew)
+    });
+}

@@ -1,0 +1,296 @@
+//! A running sandbox.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use cloison_linux::host;
+use cloison_linux::message::Answer;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+use crate::error::Error;
+use crate::held::read_posture;
+use crate::plan::Prepared;
+use crate::posture::{Posture, SelfReport};
+use crate::spawner::{Spawned, errno};
+
+/// How a sandbox's command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// With this code. Under an init, 128 + n for a command that signal n
+    /// ended.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+    /// Nobody knows: the spawner was ended, and this kernel keeps no status
+    /// on a pidfd (before 6.15).
+    Unknown,
+}
+
+impl ExitStatus {
+    /// The code as a shell gives it: 128 + n for signal n.
+    #[must_use]
+    pub fn code(self) -> Option<i32> {
+        match self {
+            Self::Exited(code) => Some(code),
+            Self::Signaled(signal) => Some(128 + signal),
+            Self::Unknown => None,
+        }
+    }
+
+    fn of_wait(status: i32) -> Self {
+        match status & 0x7f {
+            0 => Self::Exited(status >> 8 & 0xff),
+            signal => Self::Signaled(signal),
+        }
+    }
+}
+
+/// A running sandbox.
+///
+/// It lives on when this is dropped, and when the caller ends; its cgroup
+/// stays then. [`Sandbox::remove`] ends it and takes everything away.
+#[derive(Debug)]
+pub struct Sandbox {
+    spawned: Spawned,
+    expected: Posture,
+    report: SelfReport,
+    prepared: Prepared,
+    has_init: bool,
+    status: Option<ExitStatus>,
+}
+
+impl Sandbox {
+    pub(crate) fn started(
+        spawned: Spawned,
+        expected: Posture,
+        report: SelfReport,
+        prepared: Prepared,
+        has_init: bool,
+    ) -> Self {
+        Self {
+            spawned,
+            expected,
+            report,
+            prepared,
+            has_init,
+            status: None,
+        }
+    }
+
+    /// The process id of its process 1, in the caller's pid namespace.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.spawned.pid)
+    }
+
+    /// Whether its process 1 is an init of ours.
+    #[must_use]
+    pub fn has_init(&self) -> bool {
+        self.has_init
+    }
+
+    /// What was made for it beforehand: its cgroup freezes and thaws it.
+    #[must_use]
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
+    /// What was expected of it when it was launched.
+    #[must_use]
+    pub fn expected(&self) -> &Posture {
+        &self.expected
+    }
+
+    /// What encloses its process 1 now. What it said of itself is from when
+    /// it was held.
+    ///
+    /// # Errors
+    /// [`Error::Died`], [`Error::Unreadable`].
+    pub fn inspect(&self) -> Result<Posture, Error> {
+        read_posture(&self.spawned, Some(&self.report))
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Process`].
+    pub fn wait(&mut self) -> Result<ExitStatus, Error> {
+        loop {
+            if let Some(status) = self.look(PollTimeout::NONE)? {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// Its status if it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Process`].
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, Error> {
+        self.look(PollTimeout::ZERO)
+    }
+
+    /// Waits until it has ended, without a thread.
+    ///
+    /// # Errors
+    /// [`Error::Process`].
+    #[cfg(feature = "tokio")]
+    pub async fn wait_async(&mut self) -> Result<ExitStatus, Error> {
+        use tokio::io::{Interest, unix::AsyncFd};
+        if let Some(status) = self.status {
+            return Ok(status);
+        }
+        let pid = self.spawned.pid;
+        let failed = |error: std::io::Error| Error::Process {
+            pid,
+            errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+        };
+        let pidfd = self.spawned.pidfd.try_clone().map_err(failed)?;
+        let watched = AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(failed)?;
+        let _ended = watched.readable().await.map_err(failed)?;
+        // Ended: its status is there as soon as its parent has reaped it.
+        self.wait()
+    }
+
+    /// Sends a signal to its process 1; an init hands it on to the command.
+    ///
+    /// # Errors
+    /// [`Error::Died`], [`Error::Process`].
+    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
+        match host::send_signal(self.as_fd(), signal as i32).map_err(errno) {
+            Ok(()) => Ok(()),
+            Err(Errno::ESRCH) => Err(Error::Died),
+            Err(errno) => Err(self.failed(errno)),
+        }
+    }
+
+    /// Ends every process in it, also a frozen one.
+    ///
+    /// # Errors
+    /// [`Error::Process`], [`Error::Cgroup`].
+    pub fn kill(&self) -> Result<(), Error> {
+        match self.signal(Signal::SIGKILL) {
+            Ok(()) | Err(Error::Died) => {}
+            Err(error) => return Err(error),
+        }
+        // A frozen process of v1 does not die until it is thawed.
+        self.prepared.cgroup.thaw()?;
+        Ok(())
+    }
+
+    /// Ends it if it runs, and takes away its cgroup; its namespaces go with
+    /// their last holder.
+    ///
+    /// # Errors
+    /// [`Error::Process`], [`Error::Cgroup`].
+    pub fn remove(mut self) -> Result<ExitStatus, Error> {
+        self.kill()?;
+        let status = self.wait()?;
+        self.prepared.cgroup.remove()?;
+        Ok(status)
+    }
+
+    /// Gives back what was made beforehand, to launch the same server again.
+    ///
+    /// # Errors
+    /// [`Error::Process`] while it runs.
+    pub fn into_prepared(mut self) -> Result<Prepared, Error> {
+        if self.try_wait()?.is_none() {
+            return Err(self.failed(Errno::EBUSY));
+        }
+        Ok(self.prepared)
+    }
+
+    fn look(&mut self, timeout: PollTimeout) -> Result<Option<ExitStatus>, Error> {
+        if self.status.is_none() {
+            self.status = match &self.spawned.status {
+                Some(_) => self.ask_spawner(timeout)?,
+                None => self.ask_kernel(timeout)?,
+            };
+        }
+        Ok(self.status)
+    }
+
+    /// The spawner is the parent: it sends the status.
+    fn ask_spawner(&self, timeout: PollTimeout) -> Result<Option<ExitStatus>, Error> {
+        let Some(socket) = &self.spawned.status else {
+            return Ok(None);
+        };
+        if !self.is_readable(socket.as_fd(), timeout)? {
+            return Ok(None);
+        }
+        match host::receive_answer(socket.as_fd()) {
+            Ok(Some((answer, _))) if answer.kind == Answer::ENDED => {
+                const CLD_EXITED: i32 = 1;
+                Ok(Some(if answer.code == CLD_EXITED {
+                    ExitStatus::Exited(answer.detail)
+                } else {
+                    ExitStatus::Signaled(answer.detail)
+                }))
+            }
+            Ok(Some(_)) => Err(self.failed(Errno::EPROTO)),
+            // The spawner was ended.
+            Ok(None) => self.ask_pidfd(timeout),
+            Err(error) => Err(self.failed(errno(error))),
+        }
+    }
+
+    /// The caller is the parent.
+    fn ask_kernel(&self, timeout: PollTimeout) -> Result<Option<ExitStatus>, Error> {
+        if !self.is_readable(self.as_fd(), timeout)? {
+            return Ok(None);
+        }
+        match waitid(Id::PIDFd(self.as_fd()), WaitPidFlag::WEXITED) {
+            Ok(WaitStatus::Exited(_, code)) => Ok(Some(ExitStatus::Exited(code))),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(ExitStatus::Signaled(signal as i32))),
+            Ok(_) | Err(Errno::EINTR) => Ok(None),
+            // Somebody else in this process has reaped it.
+            Err(Errno::ECHILD) => self.ask_pidfd(timeout),
+            Err(errno) => Err(self.failed(errno)),
+        }
+    }
+
+    /// The pidfd itself remembers, where the kernel does.
+    fn ask_pidfd(&self, timeout: PollTimeout) -> Result<Option<ExitStatus>, Error> {
+        if !self.is_readable(self.as_fd(), timeout)? {
+            return Ok(None);
+        }
+        match host::exit_status(self.as_fd()).map_err(errno) {
+            Ok(Some(status)) => Ok(Some(ExitStatus::of_wait(status))),
+            // Ended and not yet reaped by whoever inherited it.
+            Ok(None) => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                Ok(None)
+            }
+            Err(Errno::ENOTTY | Errno::EINVAL) => Ok(Some(ExitStatus::Unknown)),
+            // Reaped, and its status is not kept.
+            Err(Errno::ESRCH) => Ok(Some(ExitStatus::Unknown)),
+            Err(errno) => Err(self.failed(errno)),
+        }
+    }
+
+    fn is_readable(&self, descriptor: BorrowedFd<'_>, timeout: PollTimeout) -> Result<bool, Error> {
+        let mut watched = [PollFd::new(descriptor, PollFlags::POLLIN)];
+        match poll(&mut watched, timeout) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(self.failed(errno)),
+        }
+    }
+
+    fn failed(&self, errno: Errno) -> Error {
+        Error::Process {
+            pid: self.spawned.pid,
+            errno,
+        }
+    }
+}
+
+impl AsFd for Sandbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.spawned.pidfd.as_fd()
+    }
+}
