@@ -1,14 +1,11 @@
 //! A sandbox with every layer on, before its command is executed.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use cloison_linux::host;
 use cloison_linux::steps::Report;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::stat::Mode;
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -18,11 +15,11 @@ use crate::error::Error;
 use crate::plan::{Plan, Prepared, describe};
 use crate::posture::{Posture, SelfReport, Vantage};
 use crate::sandbox::Sandbox;
-use crate::spawner::{Spawned, errno};
+use crate::spawner::{OnDrop, Spawned, errno};
 use crate::steps::StepList;
 
 /// How long a child may take to get ready.
-const READY_DEADLINE: Duration = Duration::from_secs(10);
+const READY_DEADLINE_MS: i64 = 10_000;
 
 /// A sandbox with every layer on and its command not yet executed.
 ///
@@ -30,12 +27,8 @@ const READY_DEADLINE: Duration = Duration::from_secs(10);
 /// expected. It ends in [`Held::start`]; dropping it undoes all.
 #[derive(Debug)]
 pub struct Held {
-    // In an Option, so that `start` can take it out of a type that drops.
-    inner: Option<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
+    // The first field: dropping it ends the process, which must be gone
+    // before `prepared` can remove its cgroup.
     spawned: Spawned,
     list: StepList,
     expected: Posture,
@@ -49,64 +42,52 @@ struct Inner {
 
 impl Held {
     /// Waits for the child to be ready, reads it back and compares.
-    pub(crate) fn check(plan: Plan, spawned: Spawned) -> Result<Self, Error> {
-        let Plan {
-            list,
-            expected,
-            prepared,
-            terminal,
-            credentials,
-            has_init,
-        } = plan;
-        // From here on a failure drops `held`, which undoes all.
+    pub(crate) fn check(plan: Plan, mut spawned: Spawned) -> Result<Self, Error> {
+        // From here on a failure ends it.
+        spawned.on_drop = OnDrop::End;
         let mut held = Self {
-            inner: Some(Inner {
-                spawned,
-                list,
-                expected,
-                posture: Posture::new(),
-                report: SelfReport::default(),
-                prepared,
-                terminal,
-                credentials,
-                has_init,
-            }),
+            spawned,
+            list: plan.list,
+            expected: plan.expected,
+            posture: Posture::new(),
+            report: SelfReport::default(),
+            prepared: plan.prepared,
+            terminal: plan.terminal,
+            credentials: plan.credentials,
+            has_init: plan.has_init,
         };
-        if let Some(inner) = &mut held.inner {
-            inner.read_back()?;
-        }
+        held.read_back()?;
         Ok(held)
     }
 
     /// What encloses it, as it was read back.
     #[must_use]
-    pub fn posture(&self) -> Option<&Posture> {
-        self.inner.as_ref().map(|inner| &inner.posture)
+    pub fn posture(&self) -> &Posture {
+        &self.posture
     }
 
     /// Its process id in the caller's pid namespace.
     #[must_use]
-    pub fn pid(&self) -> Option<Pid> {
-        let inner = self.inner.as_ref()?;
-        Some(Pid::from_raw(inner.spawned.pid))
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.spawned.pid)
     }
 
     /// What was made for it beforehand.
     #[must_use]
-    pub fn prepared(&self) -> Option<&Prepared> {
-        self.inner.as_ref().map(|inner| &inner.prepared)
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
     }
 
     /// The writable side of its `/run/credentials`: the sandbox has a
     /// read-only one.
     #[must_use]
-    pub fn credentials(&self) -> Option<BorrowedFd<'_>> {
-        self.inner.as_ref().map(|inner| inner.credentials.as_fd())
+    pub fn credentials(&self) -> BorrowedFd<'_> {
+        self.credentials.as_fd()
     }
 
     /// The other side of its terminal, once.
     pub fn take_terminal(&mut self) -> Option<OwnedFd> {
-        self.inner.as_mut()?.terminal.take()
+        self.terminal.take()
     }
 
     /// Lets it execute its command.
@@ -116,26 +97,27 @@ impl Held {
     /// that is only told by the exit code 126 or 127), [`Error::Died`],
     /// [`Error::Deadline`]. All is undone.
     pub fn start(mut self) -> Result<Sandbox, Error> {
-        let Some(inner) = &self.inner else {
+        match nix::unistd::write(&self.spawned.report, b"1") {
+            Ok(_) => {}
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Error::Died),
+            Err(errno) => return Err(self.failed(errno)),
+        }
+        // End of file: the socket went away with the exec.
+        if self.receive()?.is_some() {
             return Err(Error::Died);
-        };
-        inner.go_on()?;
-        let Some(inner) = self.inner.take() else {
-            return Err(Error::Died);
-        };
+        }
+        self.spawned.on_drop = OnDrop::Leave;
         Ok(Sandbox::started(
-            inner.spawned,
-            inner.expected,
-            inner.report,
-            inner.prepared,
-            inner.has_init,
+            self.spawned,
+            self.expected,
+            self.report,
+            self.prepared,
+            self.has_init,
         ))
     }
-}
 
-impl Inner {
     fn read_back(&mut self) -> Result<(), Error> {
-        let deadline = TimeVal::milliseconds(READY_DEADLINE.as_millis() as i64);
+        let deadline = TimeVal::milliseconds(READY_DEADLINE_MS);
         setsockopt(&self.spawned.report, sockopt::ReceiveTimeout, &deadline)
             .map_err(|errno| self.failed(errno))?;
         let report = self.receive()?.ok_or(Error::Died)?;
@@ -146,19 +128,6 @@ impl Inner {
             Ok(())
         } else {
             Err(Error::PostureDiffers(differences))
-        }
-    }
-
-    fn go_on(&self) -> Result<(), Error> {
-        match nix::unistd::write(&self.spawned.report, b"1") {
-            Ok(_) => {}
-            Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Error::Died),
-            Err(errno) => return Err(self.failed(errno)),
-        }
-        // End of file: the socket went away with the exec.
-        match self.receive()? {
-            None => Ok(()),
-            Some(_) => Err(Error::Died),
         }
     }
 
@@ -188,29 +157,6 @@ impl Inner {
         Error::Process {
             pid: self.spawned.pid,
             errno,
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let Some(inner) = self.inner.take() else {
-            return;
-        };
-        // It waits on a socket that is about to close, and then ends; one
-        // that hangs in a step is ended. Either way it must be gone before
-        // its cgroup can be removed, which dropping `prepared` does.
-        let pidfd = inner.spawned.pidfd.as_fd();
-        if host::send_signal(pidfd, Signal::SIGKILL as i32).is_ok() {
-            let mut gone = [PollFd::new(pidfd, PollFlags::POLLIN)];
-            // Nothing can be done about one that does not end: the next
-            // start finds its cgroup and says so.
-            let _ended = poll(&mut gone, PollTimeout::from(2000u16));
-        }
-        if inner.spawned.status.is_none() {
-            // The caller is the parent.
-            let id = nix::sys::wait::Id::PIDFd(pidfd);
-            let _reaped = nix::sys::wait::waitid(id, nix::sys::wait::WaitPidFlag::WEXITED);
         }
     }
 }

@@ -18,6 +18,15 @@ use nix::sys::stat::Mode;
 /// as its owner wants.
 const BYTES_MAX: usize = 4 << 20;
 
+/// When a file is read to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// A read gives nothing more.
+    End,
+    /// A read gives less than was asked.
+    Short,
+}
+
 /// A buffer for whole files, used again for each.
 pub(crate) struct Reader {
     buffer: Vec<u8>,
@@ -32,6 +41,25 @@ impl Reader {
 
     /// All bytes of `name` beneath `directory`.
     pub(crate) fn read(&mut self, directory: impl AsFd, name: &CStr) -> Result<&[u8], Errno> {
+        self.read_until(directory, name, Until::End)
+    }
+
+    /// The same of a file that the kernel makes in one piece: one read that
+    /// does not fill the buffer had all of it.
+    pub(crate) fn read_single(
+        &mut self,
+        directory: impl AsFd,
+        name: &CStr,
+    ) -> Result<&[u8], Errno> {
+        self.read_until(directory, name, Until::Short)
+    }
+
+    fn read_until(
+        &mut self,
+        directory: impl AsFd,
+        name: &CStr,
+        until: Until,
+    ) -> Result<&[u8], Errno> {
         let file = openat(
             directory,
             name,
@@ -47,9 +75,15 @@ impl Reader {
                 self.buffer.resize(filled * 2, 0);
             }
             let free = self.buffer.get_mut(filled..).unwrap_or_default();
+            let free_bytes = free.len();
             match nix::unistd::read(&file, free) {
                 Ok(0) => break,
-                Ok(count) => filled += count,
+                Ok(count) => {
+                    filled += count;
+                    if until == Until::Short && count < free_bytes {
+                        break;
+                    }
+                }
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
@@ -101,6 +135,9 @@ mod tests {
         };
         let whole = small.read(&root, c"status")?.to_vec();
         assert!(whole.len() > 500 && whole.starts_with(b"Name:"));
+        small.buffer.truncate(16);
+        let single = small.read_single(&root, c"status")?;
+        assert!(single.len() > 500 && single.starts_with(b"Name:"));
         Ok(())
     }
 }

@@ -13,7 +13,10 @@ use cloison_linux::message::{Answer, Place};
 use cloison_linux::{PROGRAM, host};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use crate::steps::Sending;
 
@@ -51,6 +54,36 @@ pub(crate) struct Spawned {
     pub(crate) status: Option<OwnedFd>,
     /// The other end of the child's report.
     pub(crate) report: OwnedFd,
+    /// What becomes of it when this is dropped.
+    pub(crate) on_drop: OnDrop,
+}
+
+/// What becomes of a process when its handle is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnDrop {
+    /// It lives on.
+    Leave,
+    /// It is ended, and is gone when the drop returns.
+    End,
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        if self.on_drop == OnDrop::Leave {
+            return;
+        }
+        let pidfd = self.pidfd.as_fd();
+        if host::send_signal(pidfd, Signal::SIGKILL as i32).is_ok() {
+            let mut gone = [PollFd::new(pidfd, PollFlags::POLLIN)];
+            // Nothing can be done about one that does not end: the next
+            // start finds its cgroup and says so.
+            let _ended = poll(&mut gone, PollTimeout::from(2000u16));
+        }
+        if self.status.is_none() {
+            // The caller is the parent. An error: somebody else reaped it.
+            let _reaped = waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED);
+        }
+    }
 }
 
 /// A running spawner.
@@ -200,6 +233,7 @@ pub(crate) fn spawn(sending: &Sending<'_>) -> Result<Spawned, SpawnError> {
             pidfd,
             status: Some(status),
             report,
+            on_drop: OnDrop::Leave,
         }),
         Ok(Some((answer, _))) if answer.kind == Answer::REFUSED => Err(refused(&answer)),
         Ok(None) => Err(SpawnError::Gone),
@@ -230,6 +264,7 @@ pub(crate) fn spawn_directly(sending: &Sending<'_>) -> Result<Spawned, SpawnErro
             pidfd,
             status: None,
             report,
+            on_drop: OnDrop::Leave,
         }),
         Err(error) => Err(SpawnError::Clone(errno(error))),
     }

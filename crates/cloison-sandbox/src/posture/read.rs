@@ -1,7 +1,7 @@
 //! What the kernel says of a process, by its directory in `/proc`.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -68,7 +68,12 @@ fn text<'a>(
     process: BorrowedFd<'_>,
     file: &CStr,
 ) -> Result<&'a [u8], Reason> {
-    reader.read(process, file).map_err(reason)
+    let is_list = [c"mountinfo", c"uid_map", c"gid_map"].contains(&file);
+    if is_list {
+        reader.read(process, file).map_err(reason)
+    } else {
+        reader.read_single(process, file).map_err(reason)
+    }
 }
 
 fn reason(errno: Errno) -> Reason {
@@ -102,27 +107,21 @@ fn namespaces(process: BorrowedFd<'_>, vantage: &Vantage, facts: &mut Vec<Fact>)
     }
 }
 
-fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    openat(
-        parent,
-        name,
-        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-}
-
 fn descriptors(process: BorrowedFd<'_>) -> Result<Value, Errno> {
-    let directory = open_directory(process, c"fd")?;
-    let mut found = Vec::new();
-    for entry in Dir::from_fd(directory.try_clone().map_err(lost)?)?.iter() {
-        let entry = entry?;
-        let name = entry.file_name();
-        let number = decimal(name.to_bytes()).and_then(|number| u32::try_from(number).ok());
-        let Some(number) = number else { continue };
-        if found.len() == ENTRIES_MAX {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut directory = Dir::openat(process, c"fd", flags, Mode::empty())?;
+    let mut numbers = Vec::new();
+    for entry in directory.iter() {
+        let number = decimal(entry?.file_name().to_bytes());
+        numbers.extend(number.and_then(|number| u32::try_from(number).ok()));
+        if numbers.len() > ENTRIES_MAX {
             return Err(Errno::EOVERFLOW);
         }
-        let target = match readlinkat(&directory, name) {
+    }
+    numbers.sort_unstable();
+    let mut found = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let target = match readlinkat(&directory, number.to_string().as_str()) {
             // Closed meanwhile.
             Err(Errno::ENOENT) => continue,
             target => target?,
@@ -132,7 +131,6 @@ fn descriptors(process: BorrowedFd<'_>) -> Result<Value, Errno> {
             target: Some(escaped(target.as_encoded_bytes())),
         });
     }
-    found.sort_unstable();
     Ok(Value::Descriptors(found))
 }
 
@@ -148,24 +146,25 @@ fn device_nodes(process: BorrowedFd<'_>) -> Result<Value, Errno> {
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    let directory = match openat2(&root, c"dev", how) {
+    let mut directory = match openat2(&root, c"dev", how) {
         Err(Errno::ENOENT) => return Ok(Value::List(Vec::new())),
-        directory => directory?,
+        directory => Dir::from_fd(directory?)?,
     };
-    let mut found = Vec::new();
-    for entry in Dir::from_fd(directory.try_clone().map_err(lost)?)?.iter() {
+    let mut names = Vec::new();
+    for entry in directory.iter() {
         let entry = entry?;
-        let is_node = !matches!(
+        let is_other = matches!(
             entry.file_type(),
             Some(Type::Directory | Type::File | Type::Symlink | Type::Fifo | Type::Socket)
         );
-        if !is_node {
-            continue;
-        }
-        if found.len() == ENTRIES_MAX {
+        names.extend((!is_other).then(|| entry.file_name().to_owned()));
+        if names.len() > ENTRIES_MAX {
             return Err(Errno::EOVERFLOW);
         }
-        found.extend(device_node(directory.as_fd(), entry.file_name())?);
+    }
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        found.extend(device_node(directory.as_fd(), &name)?);
     }
     found.sort_unstable();
     Ok(Value::List(found))
@@ -189,8 +188,4 @@ fn device_node(directory: BorrowedFd<'_>, name: &CStr) -> Result<Option<String>,
         minor(status.st_rdev),
         status.st_mode & 0o7777
     )))
-}
-
-fn lost(error: std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

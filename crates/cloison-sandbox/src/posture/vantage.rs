@@ -1,12 +1,14 @@
 //! Who looks: what a sandbox must not share.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, fstatat};
+use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::sys::stat::Mode;
 
 use super::Owner;
+use crate::proc::fields::decimal;
 
 /// The namespaces, keyring and core cookie of the caller and the namespaces
 /// of the host's process 1: what a sandbox's own are told apart from.
@@ -44,7 +46,7 @@ impl Kind {
         Self::Time,
     ];
 
-    pub(super) fn file(self) -> &'static std::ffi::CStr {
+    pub(super) fn file(self) -> &'static CStr {
         match self {
             Self::Mount => c"ns/mnt",
             Self::Pid => c"ns/pid",
@@ -84,7 +86,7 @@ impl Vantage {
     /// # Errors
     /// What the kernel said. A kind of namespace that it lacks is no error.
     pub fn of_caller(proc: impl AsFd) -> Result<Self, Errno> {
-        let look = |process: &std::ffi::CStr| {
+        let look = |process: &CStr| {
             let process = openat(
                 &proc,
                 process,
@@ -146,7 +148,13 @@ fn namespaces(process: BorrowedFd<'_>) -> Result<Namespaces, Errno> {
     Ok(ids)
 }
 
-/// The inode number that names a namespace.
-pub(super) fn namespace_id(process: BorrowedFd<'_>, file: &std::ffi::CStr) -> Result<u64, Errno> {
-    fstatat(process, file, AtFlags::empty()).map(|status: FileStat| status.st_ino)
+/// The number that names a namespace, from its link: half the price of
+/// following it.
+pub(super) fn namespace_id(process: BorrowedFd<'_>, file: &CStr) -> Result<u64, Errno> {
+    let link = readlinkat(process, file)?;
+    link.as_encoded_bytes()
+        .strip_suffix(b"]")
+        .and_then(|rest| rest.rsplit(|byte| *byte == b'[').next())
+        .and_then(decimal)
+        .ok_or(Errno::EBADMSG)
 }
