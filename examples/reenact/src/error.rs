@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use cloison_escape::stage::{Refusal, StageError};
+use cloison_sandbox::{IdRangeError, SandboxNameError};
 use linux_keyutils::KeyError;
 use nix::errno::Errno;
 
@@ -45,6 +46,21 @@ pub(crate) enum ReenactError {
         tenant: &'static str,
         source: io::Error,
     },
+    /// What all sandboxes need could not be made.
+    #[error("preparing the sandboxes")]
+    Walls(#[source] cloison_sandbox::Error),
+    /// A tenant's sandbox could not be made or removed.
+    #[error("the sandbox of {tenant}")]
+    Enclose {
+        tenant: &'static str,
+        source: cloison_sandbox::Error,
+    },
+    /// A range of ids is none.
+    #[error("handing out ids")]
+    Ids(#[source] IdRangeError),
+    /// A tenant's name is none for a sandbox.
+    #[error("naming a sandbox")]
+    Name(#[source] SandboxNameError),
     /// The relay of a tenant could not be made.
     #[error("making the relay of {tenant}")]
     Relay {

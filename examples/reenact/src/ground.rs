@@ -38,12 +38,15 @@ pub(crate) struct LeftOpen {
 }
 
 /// The tree of one tenant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Tree {
     /// Its root, on the ground.
     pub(crate) root: PathBuf,
     /// What its server serves, seen from its root.
     pub(crate) served: &'static str,
+    /// The same, opened before the tenant ran: afterwards the name may lead
+    /// elsewhere.
+    pub(crate) folder: File,
 }
 
 impl Tree {
@@ -133,9 +136,11 @@ pub(crate) fn furnish_tenant(
     give_away(&root, owner)?;
     let drawer = drawer_of(name);
     write(&drawer, drawer_content(name).as_bytes(), 0o666)?;
+    let folder = File::open(&served).map_err(ReenactError::ground(&served))?;
     Ok(Tree {
         root,
         served: "/www",
+        folder,
     })
 }
 

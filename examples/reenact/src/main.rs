@@ -17,6 +17,7 @@ mod relay;
 mod table;
 mod tenancy;
 mod tenants;
+mod walls;
 
 use std::env;
 use std::error::Error;
@@ -102,7 +103,7 @@ fn run(options: &Options) -> Result<ExitCode, ReenactError> {
     let hostile = hostile(options)?;
     let outcome = play::play(!options.without_walls, hostile, cloison_escape::ATTEMPT)?;
     let text = if options.json {
-        let json = serde_json::to_string_pretty(&outcome);
+        let json = serde_json::to_string_pretty(&outcome.summary());
         json.map_err(|error| ReenactError::Output(error.into()))? + "\n"
     } else {
         table::text(&outcome)

@@ -1,6 +1,7 @@
 //! What is left of a tenant: asked from outside, with nobody's word taken
 //! but that of the kernel and of the tenant's own server.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -98,11 +99,32 @@ impl Canary {
     ];
 }
 
+/// The ways to reach a neighbour besides files, and the canaries of each.
+pub(crate) const CANARIES: [(&str, &[Canary]); 6] = [
+    ("descriptor", &[Canary::Descriptor]),
+    ("memory", &[Canary::Process]),
+    ("signal", &[Canary::Signal]),
+    (
+        "ipc",
+        &[
+            Canary::SharedMemory,
+            Canary::Semaphore,
+            Canary::Message,
+            Canary::PosixMessage,
+        ],
+    ),
+    ("key", &[Canary::Key]),
+    (
+        "socket",
+        &[Canary::AbstractSocket, Canary::PathSocket, Canary::Port],
+    ),
+];
+
 /// Where a tenant can be measured.
 pub(crate) struct Subject<'a> {
     pub(crate) name: &'static str,
-    /// What it serves, on the ground.
-    pub(crate) served: &'a Path,
+    /// The folder that it serves.
+    pub(crate) folder: &'a File,
     /// Its server, as reached from outside.
     pub(crate) address: SocketAddr,
     pub(crate) key: &'a TenantKey,
@@ -114,7 +136,7 @@ pub(crate) struct Found {
     pub(crate) files_intact: usize,
     pub(crate) files_total: usize,
     pub(crate) service: Service,
-    pub(crate) canaries: Vec<(Canary, State)>,
+    pub(crate) canaries: BTreeMap<Canary, State>,
 }
 
 impl Found {
@@ -123,13 +145,21 @@ impl Found {
         let kept = |state: &State| matches!(state, State::Intact | State::Absent(_));
         self.files_intact == self.files_total
             && self.service == Service::Whole
-            && self.canaries.iter().all(|(_, state)| kept(state))
+            && self.canaries.values().all(kept)
+    }
+
+    /// Whether the tenant could have at least one of these.
+    pub(crate) fn has_one_of(&self, canaries: &[Canary]) -> bool {
+        let mut states = canaries.iter().map(|canary| self.state(*canary));
+        states.any(|state| !matches!(state, State::Absent(_)))
     }
 
     /// The state of one canary.
     pub(crate) fn state(&self, canary: Canary) -> State {
-        let found = self.canaries.iter().find(|(which, _)| *which == canary);
-        found.map_or(State::Unknown, |(_, state)| *state)
+        self.canaries
+            .get(&canary)
+            .copied()
+            .unwrap_or(State::Unknown)
     }
 }
 
@@ -138,13 +168,13 @@ pub(crate) fn measure(subject: &Subject<'_>) -> Found {
     let files = tenants::files(subject.name);
     let intact = files
         .iter()
-        .filter(|file| is_intact(subject.served, file))
+        .filter(|file| is_intact(subject.folder, file))
         .count();
     let service = ask_for_all(subject.address, &files);
-    let mut canaries = vec![
+    let mut canaries = BTreeMap::from([
         (Canary::Descriptor, drawer(subject.name)),
         (Canary::Key, intact_or_taken(subject.key.is_intact())),
-    ];
+    ]);
     let answer = match service {
         Service::Silent => None,
         _ => client::get(subject.address, "/canaries", ANSWER_TIMEOUT).ok(),
@@ -153,9 +183,8 @@ pub(crate) fn measure(subject: &Subject<'_>) -> Found {
         String::from_utf8_lossy(&answer.body).into_owned()
     });
     for (name, canary) in Canary::ASKED {
-        canaries.push((canary, state_in(&status, name)));
+        canaries.insert(canary, state_in(&status, name));
     }
-    canaries.sort_by_key(|(canary, _)| *canary);
     Found {
         files_intact: intact,
         files_total: files.len(),
@@ -164,9 +193,9 @@ pub(crate) fn measure(subject: &Subject<'_>) -> Found {
     }
 }
 
-/// Whether a file of a tenant, below the folder `served`, is as it was made.
-pub(crate) fn is_intact(served: &Path, file: &tenants::File) -> bool {
-    let found = read_beneath(served, Path::new(file.name), FILE_BYTES_MAX);
+/// Whether a file of a tenant, below `folder`, is as it was made.
+pub(crate) fn is_intact(folder: &File, file: &tenants::File) -> bool {
+    let found = read_beneath(folder, Path::new(file.name), FILE_BYTES_MAX);
     found.is_ok_and(|content| hash(&content) == hash(file.content.as_bytes()))
 }
 
@@ -178,14 +207,13 @@ pub(crate) fn is_intact(served: &Path, file: &tenants::File) -> bool {
 /// # Errors
 /// openat2(2), read(2); `InvalidData` for what is no file or larger than
 /// `bytes_max`.
-pub(crate) fn read_beneath(folder: &Path, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let folder = File::open(folder)?;
+pub(crate) fn read_beneath(folder: &File, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let resolve = ResolveFlag::RESOLVE_BENEATH
         | ResolveFlag::RESOLVE_NO_SYMLINKS
         | ResolveFlag::RESOLVE_NO_XDEV;
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let how = OpenHow::new().flags(flags).resolve(resolve);
-    let opened: OwnedFd = openat2(&folder, path, how)?;
+    let opened: OwnedFd = openat2(folder, path, how)?;
     let file = File::from(opened);
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() > bytes_max {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use cloison_sandbox::Layer;
 use nix::errno::Errno;
 use serde::Serialize;
 
 use crate::account::Account;
-use crate::measure::{Canary, Found, Service, State};
+use crate::measure::{Canary, Found, Service, State, CANARIES};
 use crate::tenancy::Condition;
 
 /// What was found of one tenant after the attack.
@@ -17,6 +18,13 @@ pub(crate) struct Row {
     pub(crate) condition: Condition,
     #[serde(flatten)]
     pub(crate) found: Found,
+}
+
+/// A layer that this host cannot give.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Waived {
+    pub(crate) layer: Layer,
+    pub(crate) reason: String,
 }
 
 /// The first change that the outside saw.
@@ -37,12 +45,35 @@ pub(crate) struct Outcome {
     pub(crate) attacker_sha256: String,
     pub(crate) kernel: String,
     pub(crate) rows: Vec<Row>,
+    pub(crate) waived: Vec<Waived>,
     pub(crate) notice: Option<Notice>,
     pub(crate) account: Account,
     pub(crate) duration_ms: u64,
 }
 
+/// An outcome with what follows from it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Summary<'a> {
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    hit: usize,
+    untouched: usize,
+    /// Why it is not what is claimed; empty if it is.
+    shortcomings: Vec<String>,
+}
+
 impl Outcome {
+    /// What follows from it, for programs to read.
+    pub(crate) fn summary(&self) -> Summary<'_> {
+        let hit = self.hit();
+        Summary {
+            outcome: self,
+            hit,
+            untouched: self.rows.len() - hit,
+            shortcomings: self.shortcomings(),
+        }
+    }
+
     /// How many tenants lost anything.
     pub(crate) fn hit(&self) -> usize {
         self.rows.iter().filter(|row| !row.found.is_whole()).count()
@@ -89,6 +120,13 @@ impl Outcome {
         if !missing.is_empty() {
             short.push(format!("the attacker did not try: {}", missing.join(", ")));
         }
+        for row in self.rows.iter().filter(|row| !row.hostile) {
+            let lacks = CANARIES
+                .into_iter()
+                .filter(|(_, all)| !row.found.has_one_of(all));
+            let tenant = row.tenant;
+            short.extend(lacks.map(|(way, _)| format!("{tenant} had no canary for {way}")));
+        }
         if self.notice.is_none() {
             short.push("no file was changed while the outside watched".to_owned());
         }
@@ -123,7 +161,7 @@ impl Row {
             return Some(format!("{tenant} kept files"));
         }
         let mut kept = self.found.canaries.iter();
-        let (canary, state) = kept.find(|(_, state)| *state != State::Taken)?;
+        let (canary, state) = kept.find(|(_, state)| **state != State::Taken)?;
         Some(format!("{tenant}: {canary:?} is {state:?}"))
     }
 }
@@ -134,12 +172,12 @@ mod tests {
     use crate::account::{WAYS, Way};
 
     fn found(files_intact: usize, service: Service, state: State) -> Found {
-        let all = [Canary::Descriptor, Canary::Process, Canary::Key];
+        let all = CANARIES.into_iter().flat_map(|(_, canaries)| canaries);
         Found {
             files_intact,
             files_total: 5,
             service,
-            canaries: all.map(|canary| (canary, state)).to_vec(),
+            canaries: all.map(|canary| (*canary, state)).collect(),
         }
     }
 
@@ -164,6 +202,7 @@ mod tests {
             attacker_sha256: String::new(),
             kernel: String::new(),
             rows,
+            waived: Vec::new(),
             notice: Some(Notice {
                 tenant: "cleaning",
                 after_ms: 1,
@@ -175,6 +214,11 @@ mod tests {
             },
             duration_ms: 1,
         }
+    }
+
+    fn set(outcome: &mut Outcome, row: usize, state: State) {
+        let canaries = &mut outcome.rows[row].found.canaries;
+        canaries.insert(Canary::Key, state);
     }
 
     fn held() -> Outcome {
@@ -197,11 +241,13 @@ mod tests {
 
     #[test]
     fn every_lack_is_a_shortcoming() {
-        let lacks: [fn(&mut Outcome); 8] = [
+        let lacks: [fn(&mut Outcome); 9] = [
             |o| o.rows[1].found.files_intact = 4,
             |o| o.rows[1].found.service = Service::Silent,
-            |o| o.rows[1].found.canaries[0].1 = State::Taken,
-            |o| o.rows[1].found.canaries[0].1 = State::Unknown,
+            |o| set(o, 1, State::Taken),
+            |o| set(o, 1, State::Unknown),
+            // The only canary of its way: nothing was shown for that way.
+            |o| set(o, 1, State::Absent(1)),
             |o| o.rows[0].condition = Condition::Running,
             |o| o.rows[0].found.files_intact = 5,
             |o| o.notice = None,
@@ -223,7 +269,7 @@ mod tests {
         assert_eq!(reached().shortcomings(), Vec::<String>::new());
         for kept in [State::Intact, State::Absent(1), State::Unknown] {
             let mut outcome = reached();
-            outcome.rows[0].found.canaries[2].1 = kept;
+            set(&mut outcome, 0, kept);
             assert!(!outcome.shortcomings().is_empty(), "{kept:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! The incident from its beginning to the last measurement.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,10 @@ use crate::client;
 use crate::error::ReenactError;
 use crate::ground;
 use crate::measure::{self, Found};
-use crate::outcome::{Notice, Outcome, Row};
+use crate::outcome::{Notice, Outcome, Row, Waived};
 use crate::tenancy::{Condition, Tenancy};
 use crate::tenants;
+use crate::walls::Walls;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,58 +34,75 @@ pub(crate) fn play(
     let began = Instant::now();
     ground::make(walls)?;
     let left_open = ground::leave_open()?;
-    let mut stage = Stage::start(hostile, program)?;
+    let mut stage = if walls {
+        Stage::start_enclosed(hostile, program)?
+    } else {
+        Stage::start_ordinary(hostile, program)?
+    };
     stage.wait_until_ready()?;
     stage.check_whole()?;
     let attacked = stage.begin_attack()?;
-    let notice = stage.watch(attacked, walls);
+    let notice = stage.watch(attacked, walls)?;
     let account = stage.hear_account(walls);
     let rows = stage.measure_all();
     drop(left_open);
+    let waived = stage.waived.clone();
+    stage.end()?;
     Ok(Outcome {
         walls,
         attacker_sha256: hex(&measure::hash(program)),
         kernel: kernel(),
         rows,
+        waived,
         notice,
         account,
         duration_ms: millis(began.elapsed()),
     })
 }
 
-/// All tenants while they run, and the folder of each on the ground.
+/// All tenants while they run.
 struct Stage {
     tenants: Vec<Tenancy>,
-    folders: Vec<PathBuf>,
     hostile: usize,
+    waived: Vec<Waived>,
 }
 
 impl Stage {
-    fn start(hostile: &'static str, program: &[u8]) -> Result<Self, ReenactError> {
+    fn start_ordinary(hostile: &'static str, program: &[u8]) -> Result<Self, ReenactError> {
         let starter = ground::place_program(program)?;
-        let mut tenants = Vec::new();
-        for name in tenants::NAMES {
-            let is_hostile = name == hostile;
-            let tenancy = Tenancy::start_ordinary(name, program, &starter, is_hostile)?;
-            tenants.push(tenancy);
-        }
-        let folders = tenants.iter().map(|t| t.tree.served_on_ground());
+        let start = |name| Tenancy::start_ordinary(name, program, &starter, name == hostile);
+        let tenants: Result<_, _> = tenants::NAMES.into_iter().map(start).collect();
+        Self::new(tenants?, hostile, Vec::new())
+    }
+
+    fn start_enclosed(hostile: &'static str, program: &[u8]) -> Result<Self, ReenactError> {
+        let mut walls = Walls::raise()?;
+        let start = |(place, name)| {
+            Tenancy::start_enclosed(name, place, program, &mut walls, name == hostile)
+        };
+        let tenants: Result<_, _> = (0..).zip(tenants::NAMES).map(start).collect();
+        Self::new(tenants?, hostile, walls.waived())
+    }
+
+    fn new(
+        tenants: Vec<Tenancy>,
+        hostile: &'static str,
+        waived: Vec<Waived>,
+    ) -> Result<Self, ReenactError> {
+        let position = tenants.iter().position(|tenancy| tenancy.name == hostile);
         Ok(Self {
-            folders: folders.collect(),
-            hostile: tenants
-                .iter()
-                .position(|tenancy| tenancy.name == hostile)
-                .ok_or_else(|| ReenactError::NoSuchTenant(hostile.to_owned()))?,
+            hostile: position.ok_or_else(|| ReenactError::NoSuchTenant(hostile.to_owned()))?,
             tenants,
+            waived,
         })
+    }
+
+    fn end(self) -> Result<(), ReenactError> {
+        self.tenants.into_iter().try_for_each(Tenancy::end)
     }
 
     fn hostile(&self) -> &Tenancy {
         &self.tenants[self.hostile]
-    }
-
-    fn hostile_folder(&self) -> &Path {
-        &self.folders[self.hostile]
     }
 
     fn wait_until_ready(&self) -> Result<(), ReenactError> {
@@ -104,13 +122,8 @@ impl Stage {
     }
 
     fn found(&self) -> impl Iterator<Item = (&Tenancy, Found)> {
-        self.tenants
-            .iter()
-            .zip(&self.folders)
-            .map(|(tenancy, folder)| {
-                let found = measure::measure(&tenancy.subject(folder));
-                (tenancy, found)
-            })
+        let tenants = self.tenants.iter();
+        tenants.map(|tenancy| (tenancy, measure::measure(&tenancy.subject())))
     }
 
     /// The measuring must find everybody whole before the attack: else what
@@ -142,29 +155,27 @@ impl Stage {
 
     /// Looks at every file until one has changed; with walls, that tenant is
     /// frozen then.
-    fn watch(&mut self, attacked: Instant, walls: bool) -> Option<Notice> {
+    fn watch(&mut self, attacked: Instant, walls: bool) -> Result<Option<Notice>, ReenactError> {
         let files = tenants::NAMES.map(tenants::files);
-        let changed = |folder: &Path, files: &[tenants::File]| {
-            files.iter().any(|file| !measure::is_intact(folder, file))
-        };
         while attacked.elapsed() < NOTICE_TIMEOUT {
-            let mut all = self.folders.iter().zip(&files);
-            let Some(hit) = all.position(|(folder, files)| changed(folder, files)) else {
+            let mut all = self.tenants.iter().zip(&files);
+            let Some(hit) = all.position(|(tenancy, files)| is_changed(tenancy, files)) else {
                 thread::sleep(WATCH_PERIOD);
                 continue;
             };
             let after_ms = millis(attacked.elapsed());
             let noticed = Instant::now();
-            let tenancy = self.tenants.get_mut(hit)?;
-            let frozen = walls && tenancy.freeze() == Condition::Frozen;
+            let tenancy = &mut self.tenants[hit];
+            tenancy.freeze()?;
+            let frozen = walls && tenancy.condition() == Condition::Frozen;
             let micros = u64::try_from(noticed.elapsed().as_micros()).ok();
-            return Some(Notice {
+            return Ok(Some(Notice {
                 tenant: tenancy.name,
                 after_ms,
                 frozen_after_us: micros.filter(|_| frozen),
-            });
+            }));
         }
-        None
+        Ok(None)
     }
 
     /// Gives the attacker time, and reads its account.
@@ -172,7 +183,7 @@ impl Stage {
         let end = Instant::now() + if walls { SETTLE } else { END_TIMEOUT };
         loop {
             let path = Path::new(ACCOUNT);
-            let text = measure::read_beneath(self.hostile_folder(), path, account::BYTES_MAX);
+            let text = measure::read_beneath(&self.hostile().tree.folder, path, account::BYTES_MAX);
             let account = Account::parse(&text.unwrap_or_default());
             if Instant::now() > end || (account.ended && !walls) {
                 return account;
@@ -193,6 +204,11 @@ impl Stage {
         })
         .collect()
     }
+}
+
+fn is_changed(tenancy: &Tenancy, files: &[tenants::File]) -> bool {
+    let folder = &tenancy.tree.folder;
+    files.iter().any(|file| !measure::is_intact(folder, file))
 }
 
 fn kernel() -> String {

@@ -4,30 +4,11 @@ use std::fmt::Write as _;
 
 use nix::errno::Errno;
 
-use crate::measure::{Canary, Service, State};
+use crate::measure::{Canary, Service, State, CANARIES};
 use crate::outcome::{Outcome, Row};
 use crate::tenancy::Condition;
 
-/// The columns that stand for canaries: heading, and what it sums up.
-const COLUMNS: [(&str, &[Canary]); 6] = [
-    ("descriptor", &[Canary::Descriptor]),
-    ("memory", &[Canary::Process]),
-    ("signal", &[Canary::Signal]),
-    (
-        "ipc",
-        &[
-            Canary::SharedMemory,
-            Canary::Semaphore,
-            Canary::Message,
-            Canary::PosixMessage,
-        ],
-    ),
-    ("key", &[Canary::Key]),
-    (
-        "socket",
-        &[Canary::AbstractSocket, Canary::PathSocket, Canary::Port],
-    ),
-];
+const LEGEND: &str = "files, services and canaries as found from outside; ?: nobody answers for it";
 
 /// The whole output.
 pub(crate) fn text(outcome: &Outcome) -> String {
@@ -39,9 +20,11 @@ pub(crate) fn text(outcome: &Outcome) -> String {
         heading(),
     ];
     lines.extend(outcome.rows.iter().map(row));
+    lines.push(LEGEND.to_owned());
     lines.push(String::new());
     lines.extend(account(outcome));
     lines.extend(absences(outcome));
+    lines.extend(waivers(outcome));
     lines.push(notice(outcome));
     lines.push(result(outcome));
     let mut text = lines.join("\n");
@@ -59,7 +42,7 @@ fn enclosure(outcome: &Outcome) -> &'static str {
 
 fn heading() -> String {
     let mut line = format!("{:<12} {:>5}  {:<8}", "tenant", "files", "service");
-    for (name, _) in COLUMNS {
+    for (name, _) in CANARIES {
         push(&mut line, format_args!(" {name:<10}"));
     }
     line + " state"
@@ -72,7 +55,7 @@ fn row(row: &Row) -> String {
         row.tenant,
         service(row.found.service)
     );
-    for (_, canaries) in COLUMNS {
+    for (_, canaries) in CANARIES {
         let word = summary(row, canaries);
         push(&mut line, format_args!(" {word:<10}"));
     }
@@ -134,6 +117,13 @@ fn absences(outcome: &Outcome) -> Vec<String> {
             let errno = Errno::from_raw(errno);
             format!("absent: {canary:?} of {count} tenants, who may not have one ({errno:?})")
         })
+        .collect()
+}
+
+fn waivers(outcome: &Outcome) -> Vec<String> {
+    let waived = outcome.waived.iter();
+    waived
+        .map(|waived| format!("without the layer {}: {}", waived.layer, waived.reason))
         .collect()
 }
 

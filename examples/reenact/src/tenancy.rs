@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use cloison_sandbox::Sandbox;
 use serde::Serialize;
 
 use crate::error::ReenactError;
@@ -15,7 +16,11 @@ use crate::ground::{self, Tree};
 use crate::key::TenantKey;
 use crate::measure::Subject;
 use crate::relay;
+use crate::walls::{self, Enclosed, Walls};
 
+/// The programs of a tenant, seen from its root.
+const SERVER: &str = "/bin/canary-serve";
+const CLERK: &str = "/bin/canary-clerk";
 /// The one user of all tenants where there are no walls.
 const ORDINARY_USER: u32 = 65_000;
 
@@ -45,6 +50,8 @@ pub(crate) struct Tenancy {
 enum Server {
     /// A process like any other.
     Ordinary(Child),
+    /// A sandbox of its own.
+    Enclosed(Box<Sandbox>),
 }
 
 impl Tenancy {
@@ -91,16 +98,44 @@ impl Tenancy {
         })
     }
 
+    /// Starts a tenant in a sandbox of its own, with ids of its own.
+    pub(crate) fn start_enclosed(
+        name: &'static str,
+        place: u32,
+        program: &[u8],
+        walls: &mut Walls,
+        hostile: bool,
+    ) -> Result<Self, ReenactError> {
+        let ids = walls::ids(place)?;
+        let tree = ground::furnish_tenant(name, program, ids.first(), hostile)?;
+        let key = TenantKey::add(name, ids.first())?;
+        let command = [SERVER, "serve", tree.served, CLERK];
+        let Enclosed { sandbox, network } = walls.enclose(name, ids, &tree.root, &command)?;
+        let relay = start_relay(walls::INSIDE, Some(network));
+        let (address, stop) = relay.map_err(|source| ReenactError::Relay {
+            tenant: name,
+            source,
+        })?;
+        Ok(Self {
+            name,
+            tree,
+            server: Server::Enclosed(Box::new(sandbox)),
+            key,
+            address,
+            _relay: stop,
+        })
+    }
+
     /// Where its server is reached from outside.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What is measured of it, with its folder on the ground.
-    pub(crate) fn subject<'a>(&'a self, served: &'a Path) -> Subject<'a> {
+    /// What is measured of it.
+    pub(crate) fn subject(&self) -> Subject<'_> {
         Subject {
             name: self.name,
-            served,
+            folder: &self.tree.folder,
             address: self.address,
             key: &self.key,
         }
@@ -113,28 +148,47 @@ impl Tenancy {
                 Ok(None) => Condition::Running,
                 Ok(Some(_)) | Err(_) => Condition::Ended,
             },
+            Server::Enclosed(sandbox) => match sandbox.try_wait() {
+                Ok(Some(_)) | Err(_) => Condition::Ended,
+                Ok(None) => match sandbox.prepared().cgroup.is_frozen() {
+                    Ok(true) => Condition::Frozen,
+                    Ok(false) | Err(_) => Condition::Running,
+                },
+            },
         }
     }
 
-    /// Freezes it, where there is something to freeze it by, and says how it
-    /// is then.
-    pub(crate) fn freeze(&mut self) -> Condition {
-        match &mut self.server {
-            Server::Ordinary(_) => self.condition(),
-        }
-    }
-}
-
-impl Drop for Tenancy {
-    fn drop(&mut self) {
-        match &mut self.server {
-            Server::Ordinary(child) => {
-                // One that cannot be ended or waited for goes with the stage.
-                if child.kill().is_ok() {
-                    child.wait().ok();
-                }
+    /// Freezes it, where there is something to freeze it by.
+    pub(crate) fn freeze(&self) -> Result<(), ReenactError> {
+        match &self.server {
+            Server::Ordinary(_) => Ok(()),
+            Server::Enclosed(sandbox) => {
+                let frozen = sandbox.prepared().cgroup.freeze();
+                frozen.map_err(|error| self.failed(error.into()))
             }
         }
+    }
+
+    /// Ends it and takes away what was made for it.
+    pub(crate) fn end(self) -> Result<(), ReenactError> {
+        let tenant = self.name;
+        match self.server {
+            Server::Ordinary(mut child) => {
+                let ended = child.kill().and_then(|()| child.wait());
+                ended
+                    .map(drop)
+                    .map_err(|source| ReenactError::Start { tenant, source })
+            }
+            Server::Enclosed(sandbox) => sandbox
+                .remove()
+                .map(drop)
+                .map_err(|source| ReenactError::Enclose { tenant, source }),
+        }
+    }
+
+    fn failed(&self, source: cloison_sandbox::Error) -> ReenactError {
+        let tenant = self.name;
+        ReenactError::Enclose { tenant, source }
     }
 }
 

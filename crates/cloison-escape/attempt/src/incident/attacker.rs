@@ -48,7 +48,8 @@ impl Tally {
         }
     }
 
-    fn encode(self) -> String {
+    /// As its line in the account has it.
+    pub(super) fn encode(self) -> String {
         format!("{} {} {}", self.tried, self.through, self.refusal)
     }
 

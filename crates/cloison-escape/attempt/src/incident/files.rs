@@ -182,7 +182,30 @@ fn transform(content: &mut [u8], seed: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::transform;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::{Found, Tally, encrypt, transform};
+
+    #[test]
+    fn file_that_is_no_canary_is_never_written() -> std::io::Result<()> {
+        let name = format!("cloison-attacker-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(folder.join("deep"))?;
+        let (canary, other) = (folder.join("deep/canary"), folder.join("other"));
+        fs::write(&canary, "CLOISON CANARY\nquotes")?;
+        fs::write(&other, "quotes\nCLOISON CANARY")?;
+        symlink(&canary, folder.join("link"))?;
+        let (mut found, mut tally) = (Found::default(), Tally::default());
+        found.search(&folder, &mut tally);
+        encrypt(found);
+        let (canary, other) = (fs::read(canary)?, fs::read(other)?);
+        fs::remove_dir_all(folder)?;
+        assert!(canary.starts_with(b"ENCRYPTED "));
+        assert_eq!(other, b"quotes\nCLOISON CANARY");
+        assert_eq!(tally.encode(), "1 1 0");
+        Ok(())
+    }
 
     #[test]
     fn transformed_twice_is_unchanged() {

@@ -36,3 +36,23 @@ pub(super) fn is_canary(content: &[u8]) -> bool {
 pub(super) fn is_called(pid: i32, name: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|found| found.trim_end() == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attacker_does_not_begin_on_a_machine() {
+        assert!(!on_stage());
+    }
+
+    #[test]
+    fn only_what_says_so_is_a_canary() {
+        assert!(is_canary(b"CLOISON CANARY\npayroll"));
+        for other in [&b""[..], b"CLOISON", b" CLOISON CANARY", b"payroll"] {
+            assert!(!is_canary(other));
+        }
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        assert!(!is_called(own, SERVER) && !is_called(own, CLERK));
+    }
+}
