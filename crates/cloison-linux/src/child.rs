@@ -30,6 +30,8 @@ struct Child {
     proc: i32,
     kept: i32,
     gathered: Report,
+    /// The serial number of the keyring that was joined.
+    keyring: i64,
     abstract_name: AbstractName,
 }
 
@@ -62,6 +64,7 @@ pub unsafe extern "C" fn cloison_child_entry(
         proc: -1,
         kept: -1,
         gathered: Report::default(),
+        keyring: 0,
         abstract_name: AbstractName {
             family: 0,
             path: [0; 110],
@@ -148,7 +151,10 @@ impl Child {
             Op::ResetSignals => self.reset_signals(),
             Op::StartSession => plain(nr::SETSID, [0; 6]),
             Op::TakeTerminal => self.done(nr::IOCTL, [self.descriptor(a), 0x540e, 0, 0, 0, 0]),
-            Op::JoinKeyring => self.done(nr::KEYCTL, [1, 0, 0, 0, 0, 0]),
+            Op::JoinKeyring => {
+                self.keyring = self.call(nr::KEYCTL, [1, 0, 0, 0, 0, 0])?;
+                Ok(())
+            }
             Op::DropBounding => drop_bounding(a),
             Op::ClearAmbient => plain(nr::PRCTL, [47, 4, 0, 0, 0, 0]),
             Op::RaiseAmbient => raise_ambient(a),
@@ -415,8 +421,10 @@ impl Child {
         self.gathered.dumpable = prctl(3, 0) as i32;
         self.gathered.store_bypass = prctl(52, 0);
         self.gathered.indirect_branch = prctl(52, 1);
-        // KEYCTL_GET_KEYRING_ID of the session keyring, without making one.
-        self.gathered.keyring = value(nr::KEYCTL, [0, -3_i64 as u64, 0, 0, 0, 0]);
+        // KEYCTL_GET_KEYRING_ID of the session keyring. Without one of its
+        // own it is told that of all processes of its user.
+        let keyring = value(nr::KEYCTL, [0, -3_i64 as u64, 0, 0, 0, 0]);
+        self.gathered.keyring = if keyring == self.keyring { keyring } else { 0 };
         self.gathered.personality = value(nr::PERSONALITY, [0xffff_ffff, 0, 0, 0, 0, 0]);
         self.gathered.io_priority = value(nr::IOPRIO_GET, [1, 0, 0, 0, 0, 0]);
         self.gathered.make_node = self.try_make_node();

@@ -347,6 +347,20 @@ pub fn exit_status(pidfd: BorrowedFd<'_>) -> Result<Option<i32>> {
     Ok((info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code))
 }
 
+/// The user namespace that owns a namespace.
+///
+/// # Errors
+/// ioctl_ns(2): `NS_GET_USERNS`; `EPERM` when it lies outside the caller's.
+///
+/// # Kernel
+/// 4.9.
+pub fn owner_of_namespace(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const NS_GET_USERNS: u64 = 0xb701;
+    let namespace = namespace.as_raw_fd() as u64;
+    // SAFETY: numbers; returns a new descriptor.
+    owned(unsafe { raw(nr::IOCTL, [namespace, NS_GET_USERNS, 0, 0, 0, 0]) })
+}
+
 /// The serial number of the caller's session keyring.
 ///
 /// # Errors

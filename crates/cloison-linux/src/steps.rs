@@ -382,7 +382,8 @@ pub struct Report {
     pub dumpable: i32,
     /// `PR_GET_SECUREBITS`.
     pub securebits: i64,
-    /// The serial number of the session keyring.
+    /// The serial number of the session keyring if it is the one that was
+    /// joined, else 0.
     pub keyring: i64,
     /// What making a device node in `/tmp` gave.
     pub make_node: i64,

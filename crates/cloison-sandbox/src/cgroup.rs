@@ -226,6 +226,11 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Lets go of it and leaves every directory where it is.
+    pub(crate) fn release(mut self) {
+        self.placements.clear();
+    }
+
     fn wait_until_frozen(&self, freezer: Freezer<'_>) -> Result<(), CgroupError> {
         let begun = Instant::now();
         while !freezer.is_frozen()? {

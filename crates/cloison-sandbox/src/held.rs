@@ -176,8 +176,7 @@ pub(crate) fn read_posture(
         Mode::empty(),
     )
     .map_err(unreadable)?;
-    let mut vantage = Vantage::of_caller(&proc).map_err(unreadable)?;
-    vantage.keyring = host::session_keyring().ok();
+    let vantage = Vantage::of_caller(&proc).map_err(unreadable)?;
     let pid = Pid::from_raw(spawned.pid);
     let posture = Posture::read(&proc, pid, &vantage, report).map_err(|_| Error::Died)?;
     // The process still lives, so the number was its own all the time.

@@ -1,16 +1,25 @@
 //! What this kernel can do, tried and not guessed from its version.
 
+mod calls;
+mod cgroups;
 mod feature;
+mod group;
+mod probe;
+mod process;
+mod processor;
 mod requirements;
 mod shown;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trial;
+mod users;
 mod verdict;
 
 use std::collections::BTreeMap;
 
 pub use feature::Feature;
+pub use probe::KernelError;
 pub use state::{Absence, NotNeeded, State};
 pub use verdict::{LayerVerdict, Unavailable};
 

@@ -26,7 +26,9 @@ pub use cgroup::{Cgroup, CgroupError, Hierarchies, Hierarchy};
 pub use error::{Error, Refused};
 pub use held::Held;
 pub use ids::{IdRange, IdRangeError};
-pub use kernel::{Absence, Feature, Kernel, LayerVerdict, NotNeeded, State, Unavailable};
+pub use kernel::{
+    Absence, Feature, Kernel, KernelError, LayerVerdict, NotNeeded, State, Unavailable,
+};
 pub use layer::Layer;
 pub use namespaces::{NamespaceError, NamespaceStep, NetworkNamespace, NetworkPool, UserNamespace};
 pub use plan::{Io, Plan, Prepared, Streams, Weakening};

@@ -253,7 +253,7 @@ pub(crate) fn describe(op: Op) -> &'static str {
         Op::SetNice => "setting the nice value",
         Op::SetSchedulerOther => "setting the scheduler",
         Op::SetIoPriority => "setting the I/O priority",
-        Op::SetLimit => "setting a resource limit (is the caller's own hard limit lower?)",
+        Op::SetLimit => "setting a resource limit, which may be above the caller's own",
         Op::Unshare => "leaving for new namespaces",
         Op::DropGroups => "dropping supplementary groups",
         Op::SetGroup => "setting the group",

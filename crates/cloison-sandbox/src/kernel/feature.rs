@@ -373,7 +373,7 @@ features! {
         name: "store-bypass-control",
         since: "4.17",
         option: None,
-        remedy: "boot with spec_store_bypass_disable=prctl, or waive speculation-control in host.toml",
+        remedy: "boot with spec_store_bypass_disable=prctl (a virtual machine: with `ssbd` in its processor model), or waive speculation-control in host.toml",
         lost: None,
     }
     /// Indirect branch speculation, restricted for a process.
@@ -381,7 +381,7 @@ features! {
         name: "indirect-branch-control",
         since: "4.20",
         option: None,
-        remedy: "boot with spectre_v2_user=prctl, or waive speculation-control in host.toml",
+        remedy: "boot with spectre_v2_user=prctl (a virtual machine: with `ibpb` and `stibp` in its processor model), or waive speculation-control in host.toml",
         lost: None,
     }
 }

@@ -61,6 +61,10 @@ pub enum Absence {
     /// No cgroup hierarchy that could do it is mounted.
     #[error("no cgroup hierarchy that can do it is mounted")]
     NoHierarchy,
+    /// A hierarchy is mounted, but not so that the caller's own cgroup is
+    /// beneath the mount.
+    #[error("no mount of a cgroup hierarchy shows this program's own cgroup")]
+    OwnCgroupHidden,
     /// The process that tried it ended, or did not answer in time.
     #[error("the process that tried it ended or hung")]
     NoAnswer,

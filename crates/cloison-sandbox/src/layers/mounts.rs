@@ -124,8 +124,8 @@ pub(crate) fn attach(composition: &mut Composition<'_>, trees: Vec<Tree>) {
         });
         let slot = composition.list.own(tree.mount);
         let layer = match target.as_str() {
-            "dev" => Layer::Devices,
             "dev/pts" => Layer::Devpts,
+            "dev" | "dev/shm" => Layer::Devices,
             _ => Layer::MountNamespace,
         };
         let path = composition.list.text(&target);

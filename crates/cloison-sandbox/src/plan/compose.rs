@@ -345,6 +345,12 @@ fn break_steps(list: &mut StepList, layer: Layer) {
         }
     }
     list.steps_mut().retain(|step| {
+        // What stands in /dev cannot be attached without it.
+        let layer = if step.layer == Some(Layer::Devpts) && layer == Layer::Devices {
+            Layer::Devpts
+        } else {
+            layer
+        };
         step.layer != Some(layer)
             || matches!(step.op, Op::SetDumpable)
             || layer == Layer::MountNamespace

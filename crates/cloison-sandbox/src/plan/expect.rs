@@ -38,14 +38,22 @@ pub(super) fn posture(
             Layer::NetworkNamespace => {
                 let id = inode(composition.prepared.network.as_fd())?;
                 expected.expect(Field::NetworkNamespace, Value::Number(id));
+                expected.expect(Field::NetworkNamespaceOwner, Value::Number(own_user()?));
             }
             Layer::UserNamespace => user(composition, &mut expected)?,
             Layer::MountNamespace => {
                 expected.expect(Field::MountNamespace, Value::Owner(Owner::Own));
+                let owner = if composition.applies(Layer::UserNamespace) {
+                    inode(composition.prepared.user.as_fd())?
+                } else {
+                    own_user()?
+                };
+                expected.expect(Field::MountNamespaceOwner, Value::Number(owner));
                 expected.expect(Field::Mounts, mounts(&composition.mounts));
             }
             Layer::PidNamespace => {
                 expected.expect(Field::PidNamespace, Value::Owner(Owner::Own));
+                expected.expect(Field::PidNamespaceOwner, Value::Number(own_user()?));
                 expected.expect(Field::InnerPid, Value::Number(1));
             }
             Layer::IpcNamespace => own(&mut expected, Field::IpcNamespace),
@@ -150,6 +158,13 @@ fn list<T: Into<String>>(texts: impl IntoIterator<Item = T>) -> Value {
 
 fn inode(descriptor: BorrowedFd<'_>) -> Result<i64, Error> {
     let status = fstat(descriptor).map_err(|errno| Error::prepare("a namespace", errno))?;
+    Ok(i64::try_from(status.st_ino).unwrap_or(i64::MAX))
+}
+
+/// The caller's own user namespace, which owns what the host makes.
+fn own_user() -> Result<i64, Error> {
+    let status = nix::sys::stat::stat("/proc/self/ns/user")
+        .map_err(|errno| Error::prepare("/proc/self/ns/user", errno))?;
     Ok(i64::try_from(status.st_ino).unwrap_or(i64::MAX))
 }
 

@@ -48,6 +48,8 @@ fields! {
     Cgroups = Cgroup, READ, "cgroups";
     /// The id of its network namespace.
     NetworkNamespace = NetworkNamespace, READ, "network namespace";
+    /// The id of the user namespace that owns its network namespace.
+    NetworkNamespaceOwner = NetworkNamespace, READ, "owner of network namespace";
     /// Sockets of another network namespace among its descriptors: no call
     /// tells where a foreign socket belongs.
     ForeignSockets = NetworkNamespace, NONE, "foreign sockets";
@@ -67,10 +69,15 @@ fields! {
     NestedNamespaces = UserNamespace, SELF, "nested namespaces";
     /// Whose its mount namespace is.
     MountNamespace = MountNamespace, READ, "mount namespace";
+    /// The id of the user namespace that owns its mount namespace: in one of
+    /// its own, what the host attached is locked.
+    MountNamespaceOwner = MountNamespace, READ, "owner of mount namespace";
     /// Every mount that it sees.
     Mounts = MountNamespace, READ, "mounts";
     /// Whose its pid namespace is.
     PidNamespace = PidNamespace, READ, "pid namespace";
+    /// The id of the user namespace that owns its pid namespace.
+    PidNamespaceOwner = PidNamespace, READ, "owner of pid namespace";
     /// Its number in the innermost pid namespace.
     InnerPid = PidNamespace, READ, "pid inside";
     /// Whose its ipc namespace is.
@@ -176,7 +183,11 @@ impl Field {
         // No wildcard: a new layer does not compile without its read-back.
         match layer {
             Layer::Cgroup => &[Self::Cgroups],
-            Layer::NetworkNamespace => &[Self::NetworkNamespace, Self::ForeignSockets],
+            Layer::NetworkNamespace => &[
+                Self::NetworkNamespace,
+                Self::NetworkNamespaceOwner,
+                Self::ForeignSockets,
+            ],
             Layer::UserNamespace => &[
                 Self::UserNamespace,
                 Self::UidMap,
@@ -186,8 +197,12 @@ impl Field {
                 Self::Groups,
                 Self::NestedNamespaces,
             ],
-            Layer::MountNamespace => &[Self::MountNamespace, Self::Mounts],
-            Layer::PidNamespace => &[Self::PidNamespace, Self::InnerPid],
+            Layer::MountNamespace => &[
+                Self::MountNamespace,
+                Self::MountNamespaceOwner,
+                Self::Mounts,
+            ],
+            Layer::PidNamespace => &[Self::PidNamespace, Self::PidNamespaceOwner, Self::InnerPid],
             Layer::IpcNamespace => &[Self::IpcNamespace],
             Layer::UtsNamespace => &[Self::UtsNamespace],
             Layer::CgroupNamespace => &[Self::CgroupNamespace],

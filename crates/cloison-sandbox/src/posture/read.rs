@@ -3,10 +3,11 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use cloison_linux::host;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
-use nix::sys::stat::{Mode, SFlag, fstatat, major, minor};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat, major, minor};
 
 use super::knowledge::Reason;
 use super::value::DescriptorEntry;
@@ -15,6 +16,7 @@ use super::{Fact, Field, Value, Vantage, mounts, status};
 use crate::cgroup::memberships;
 use crate::proc::fields::{decimal, hexadecimal, signed};
 use crate::proc::{Reader, escaped};
+use crate::spawner::errno;
 
 /// How many descriptors or device nodes are listed: a tenant may have many.
 const ENTRIES_MAX: usize = 4096;
@@ -105,6 +107,23 @@ fn namespaces(process: BorrowedFd<'_>, vantage: &Vantage, facts: &mut Vec<Fact>)
             namespace_id(process, kind.file()).map(|id| Value::Owner(vantage.owner_of(kind, id)));
         facts.push(Fact::read(field, owner.map_err(reason)));
     }
+    for (field, file) in [
+        (Field::NetworkNamespaceOwner, c"ns/net"),
+        (Field::MountNamespaceOwner, c"ns/mnt"),
+        (Field::PidNamespaceOwner, c"ns/pid"),
+    ] {
+        let owner = owner_of_namespace(process, file).map(Value::Number);
+        facts.push(Fact::read(field, owner.map_err(reason)));
+    }
+}
+
+/// The id of the user namespace that owns one of a process's namespaces.
+fn owner_of_namespace(process: BorrowedFd<'_>, file: &CStr) -> Result<i64, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let namespace = openat(process, file, flags, Mode::empty())?;
+    let owner = host::owner_of_namespace(namespace.as_fd()).map_err(errno)?;
+    let status = fstat(&owner)?;
+    i64::try_from(status.st_ino).map_err(|_too_large| Errno::EOVERFLOW)
 }
 
 fn descriptors(process: BorrowedFd<'_>) -> Result<Value, Errno> {

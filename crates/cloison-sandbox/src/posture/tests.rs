@@ -410,6 +410,13 @@ fn whole() -> Posture {
         posture.expect(field, Value::Owner(Owner::Own));
     }
     posture.expect(Field::TimeNamespace, Value::Owner(Owner::Host));
+    for field in [
+        Field::NetworkNamespaceOwner,
+        Field::MountNamespaceOwner,
+        Field::PidNamespaceOwner,
+    ] {
+        posture.expect(field, Value::Number(4_026_531_837));
+    }
     for layer in Layer::ALL {
         posture.expect_unreadable(layer);
     }

@@ -1,0 +1,432 @@
+//! What is tried in processes of their own.
+
+use std::os::fd::OwnedFd;
+
+use cloison_linux::host::{self, Handled, PrctlQuestion};
+use cloison_linux::steps::{NONE, Op};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::wait::WaitStatus;
+
+use super::calls::{self, ALL_SCOPE, BIND_TCP, READ_DIRECTORY};
+use super::group::{Add, Denial, Group, Shows, Try};
+use super::probe::Found;
+use super::processor::{self, FORCE_DISABLED};
+use super::trial::{self, Answer, Trial};
+use super::{Absence, Feature, KernelError};
+use crate::spawner::{errno, program};
+use crate::steps::StepList;
+
+const CLONE_NEWNS: u64 = 0x2_0000;
+const CLONE_NEWCGROUP: u64 = 0x200_0000;
+const CLONE_NEWUTS: u64 = 0x400_0000;
+const CLONE_NEWIPC: u64 = 0x800_0000;
+const CLONE_NEWPID: u64 = 0x2000_0000;
+const CLONE_NEWNET: u64 = 0x4000_0000;
+
+/// Everything but `KEEP_CAPS` set, and all locked.
+const SECUREBITS: u64 = 0xef;
+/// An error number that no call of a trial returns by itself.
+const MADE_UP: Errno = Errno::EL2HLT;
+/// Any port: what is bound to it is in a network namespace of its own where
+/// there are any, and closed at once.
+const PORT: u64 = 9;
+
+/// A process with a descriptor, signalled and asked through it.
+pub(super) fn try_pidfds(found: &mut Found) -> Result<(), KernelError> {
+    let mut list = trial::list(0);
+    list.push(None, Op::Report, []);
+    list.push(None, Op::Wait, []);
+    let mut trial = match Trial::start(&list) {
+        Ok(trial) => trial,
+        Err(errno) => {
+            found.refused(Feature::Clone3, errno)?;
+            for feature in [Feature::PidfdSendSignal, Feature::PidfdExitInfo] {
+                found.absent(feature, Absence::Needs(Feature::Clone3))?;
+            }
+            return Ok(());
+        }
+    };
+    let clone = match trial.answer().map_err(|errno| found.broken(errno))? {
+        Answer::Held(_) => Ok(()),
+        Answer::Failed(report) => Err(Absence::Refused(Errno::from_raw(report.errno))),
+        Answer::Silent | Answer::Stuck => Err(Absence::NoAnswer),
+    };
+    found.record(Feature::Clone3, clone)?;
+    let ended = trial.end();
+    found.record(Feature::PidfdSendSignal, ended.map_err(Absence::Refused))?;
+    let status = match ended.map(|()| host::exit_status(trial.pidfd())) {
+        Err(_) => Err(Absence::Needs(Feature::PidfdSendSignal)),
+        Ok(Ok(Some(SIGKILLED))) => Ok(()),
+        Ok(Ok(_)) => Err(Absence::Powerless),
+        Ok(Err(failed)) => Err(Absence::Refused(errno(failed))),
+    };
+    found.record(Feature::PidfdExitInfo, status)
+}
+
+/// The wait status of a process that SIGKILL ended.
+const SIGKILLED: i32 = 9;
+
+/// What needs no particular order: namespaces that change nothing outside,
+/// and the process's own state.
+pub(super) fn ordinary(found: &Found) -> Group {
+    let mut tries = vec![
+        Try::new(Feature::UtsNamespace, |list| {
+            let name = list.text("probe");
+            list.push(None, Op::Unshare, [CLONE_NEWUTS.into()]);
+            list.push(None, Op::SetHostName, [name.into()]);
+            Ok(())
+        }),
+        Try::new(Feature::IpcNamespace, |list| unshare(list, CLONE_NEWIPC)),
+        Try::new(Feature::CgroupNamespace, |list| {
+            unshare(list, CLONE_NEWCGROUP)
+        }),
+        Try::new(Feature::NetworkNamespace, |list| {
+            unshare(list, CLONE_NEWNET)?;
+            list.push(None, Op::SetLoopbackUp, []);
+            Ok(())
+        }),
+        Try::new(Feature::ResourceLimits, |list| {
+            const RLIMIT_CORE: u64 = 4;
+            list.push(None, Op::SetLimit, [RLIMIT_CORE.into(), 0.into()]);
+            Ok(())
+        }),
+        Try::new(Feature::ProcessReset, reset),
+        Try::new(Feature::Session, |list| {
+            list.push(None, Op::StartSession, []);
+            Ok(())
+        }),
+        Try::new(Feature::SessionKeyring, |list| {
+            list.push(None, Op::JoinKeyring, []);
+            Ok(())
+        })
+        .shows(|report| report.keyring > 0 && host::session_keyring() != Ok(report.keyring)),
+        Try::new(Feature::CoreScheduling, |list| {
+            list.push(None, Op::MakeCoreCookie, []);
+            Ok(())
+        })
+        .shows(|report| !(-4095..=0).contains(&report.core_cookie)),
+    ];
+    tries.extend(speculation(found));
+    tries.push(Try::new(Feature::CloseRange, |list| {
+        list.push(None, Op::Gather, [PORT.into()]);
+        let none = list.words([]);
+        let places = [none.into(), 0.into(), NONE.into()];
+        list.push(None, Op::PlaceDescriptors, places);
+        Ok(())
+    }));
+    Group {
+        clone: None,
+        tries,
+        // What was open before must be closed.
+        denial: Some(Denial {
+            feature: Feature::CloseRange,
+            add: |list| {
+                let slot = list.own(root_directory()?);
+                let text = list.text("x");
+                let arguments = [slot.into(), text.into(), text.into()];
+                list.push(None, Op::WriteBeneath, arguments);
+                Ok(())
+            },
+            errno: Errno::EBADF,
+        }),
+    }
+}
+
+fn unshare(list: &mut StepList, namespace: u64) -> Result<(), Errno> {
+    list.push(None, Op::Unshare, [namespace.into()]);
+    Ok(())
+}
+
+fn reset(list: &mut StepList) -> Result<(), Errno> {
+    list.push(None, Op::SetSchedulerOther, []);
+    list.push(None, Op::SetNice, [0.into()]);
+    list.push(None, Op::SetIoPriority, [0.into()]);
+    list.push(None, Op::ResetMemoryPolicy, []);
+    list.push(None, Op::SetPersonality, [0.into()]);
+    list.push(None, Op::SetUmask, [0o022.into()]);
+    Ok(())
+}
+
+/// Those that the kernel says it gives to a process.
+fn speculation(found: &Found) -> Vec<Try> {
+    let mut tries = Vec::new();
+    if found.state(Feature::StoreBypassControl).is_none() {
+        tries.push(
+            Try::new(Feature::StoreBypassControl, |list| {
+                list.push(None, Op::RestrictSpeculation, [0.into()]);
+                Ok(())
+            })
+            .shows(|report| report.store_bypass & FORCE_DISABLED != 0),
+        );
+    }
+    if found.state(Feature::IndirectBranchControl).is_none() {
+        tries.push(
+            Try::new(Feature::IndirectBranchControl, |list| {
+                list.push(None, Op::RestrictSpeculation, [1.into()]);
+                Ok(())
+            })
+            .shows(|report| report.indirect_branch & FORCE_DISABLED != 0),
+        );
+    }
+    tries
+}
+
+/// The sets emptied and the bits locked: a call that asks for a capability
+/// must then be refused.
+pub(super) fn capabilities() -> Group {
+    Group {
+        clone: None,
+        tries: vec![
+            Try::new(Feature::CapabilitySets, |list| {
+                list.push(None, Op::DropBounding, [0.into()]);
+                list.push(None, Op::ClearAmbient, []);
+                Ok(())
+            }),
+            Try::new(Feature::Securebits, |list| {
+                list.push(None, Op::SetSecurebits, [SECUREBITS.into()]);
+                list.push(None, Op::Gather, [PORT.into()]);
+                Ok(())
+            })
+            .shows(|report| report.securebits == SECUREBITS as i64),
+            Try::new(Feature::CapabilitySets, |list| {
+                list.push(None, Op::SetCapabilities, [0.into(), 0.into()]);
+                Ok(())
+            }),
+        ],
+        denial: Some(Denial {
+            feature: Feature::CapabilitySets,
+            add: |list| unshare(list, CLONE_NEWNS),
+            errno: Errno::EPERM,
+        }),
+    }
+}
+
+/// A root of its own with what is mounted in it, in a new pid namespace.
+pub(super) fn mounts() -> Group {
+    Group {
+        clone: Some((CLONE_NEWPID, Feature::PidNamespace)),
+        tries: vec![
+            Try::new(Feature::MountNamespace, |list| {
+                unshare(list, CLONE_NEWNS)?;
+                list.push(None, Op::MakePrivate, []);
+                Ok(())
+            }),
+            Try::new(Feature::MountApi, |list| {
+                let root = list.own(new_root()?);
+                list.push(None, Op::AttachRoot, [root.into()]);
+                Ok(())
+            })
+            .needs(&[Feature::MountNamespace, Feature::Tmpfs]),
+            Try::new(Feature::ProcSubset, |list| {
+                let options = ["subset", "pid", "hidepid", "invisible"];
+                mount(list, "proc", &options, 1);
+                let file = list.text("self/oom_score_adj");
+                // The highest: it may be raised to it from any other.
+                let score = list.text("1000");
+                list.push(None, Op::WriteProc, [file.into(), score.into()]);
+                Ok(())
+            })
+            .needs(&[Feature::MountNamespace, Feature::MountApi]),
+            Try::new(Feature::Sysfs, |list| {
+                mount(list, "sysfs", &[], 0);
+                Ok(())
+            })
+            .needs(&[Feature::MountNamespace, Feature::MountApi]),
+            Try::new(Feature::Devpts, |list| {
+                mount(list, "devpts", &["ptmxmode", "666", "max", "16"], 0);
+                Ok(())
+            })
+            .needs(&[Feature::MountNamespace, Feature::MountApi]),
+            Try::new(Feature::MountNamespace, |list| {
+                list.push(None, Op::PivotRoot, []);
+                list.push(None, Op::DetachOldRoot, []);
+                list.push(None, Op::EnterRoot, []);
+                Ok(())
+            })
+            .needs(&[Feature::MountApi]),
+        ],
+        denial: None,
+    }
+}
+
+/// Where the file systems of [`mounts`] go.
+fn new_root() -> Result<OwnedFd, Errno> {
+    let root = calls::tmpfs(false).map_err(|absence| match absence {
+        Absence::Refused(errno) => errno,
+        _ => Errno::ENODEV,
+    })?;
+    for name in ["proc", "sysfs", "devpts"] {
+        mkdirat(&root, name, Mode::S_IRWXU)?;
+    }
+    Ok(root)
+}
+
+fn mount(list: &mut StepList, kind: &str, options: &[&str], remember: u64) {
+    let kind = list.text(kind);
+    let options = list.list(options);
+    list.push(
+        None,
+        Op::MountNew,
+        [
+            kind.into(),
+            kind.into(),
+            options.into(),
+            host::attribute::NO_SUID.into(),
+            remember.into(),
+        ],
+    );
+}
+
+/// `no_new_privs`, a Landlock domain that forbids one thing of each part, and
+/// a seccomp program that makes umask(2) fail.
+pub(super) fn confinement(found: &Found) -> Group {
+    let mut tries = Vec::new();
+    if found.has(Feature::NetworkNamespace) {
+        tries.push(Try::new(Feature::NetworkNamespace, |list| {
+            unshare(list, CLONE_NEWNET)
+        }));
+    }
+    tries.push(Try::new(Feature::NoNewPrivs, |list| {
+        list.push(None, Op::BindAbstract, []);
+        list.push(None, Op::SetNoNewPrivs, []);
+        Ok(())
+    }));
+    let domains: [(Feature, Add, Shows); 3] = [
+        (
+            Feature::LandlockFiles,
+            |list| restrict(list, READ_DIRECTORY, 0, 0),
+            |report| report.open_root == Errno::EACCES as i64,
+        ),
+        (
+            Feature::LandlockNetwork,
+            |list| restrict(list, 0, BIND_TCP, 0),
+            |report| report.bind_tcp == Errno::EACCES as i64,
+        ),
+        (
+            Feature::LandlockScope,
+            |list| restrict(list, 0, 0, ALL_SCOPE),
+            |report| report.connect_abstract == Errno::EPERM as i64,
+        ),
+    ];
+    for (feature, add, shows) in domains {
+        if found.has(feature) {
+            let tried = Try::new(feature, add).needs(&[Feature::NoNewPrivs]);
+            tries.push(tried.shows(shows));
+        }
+    }
+    tries.push(
+        Try::new(Feature::SeccompFilter, |list| {
+            list.push(None, Op::Gather, [PORT.into()]);
+            let program = list.words(UMASK_FAILS);
+            let count = UMASK_FAILS.len() as u64;
+            list.push(None, Op::InstallFilter, [program.into(), count.into()]);
+            Ok(())
+        })
+        .needs(&[Feature::NoNewPrivs]),
+    );
+    Group {
+        clone: None,
+        tries,
+        denial: Some(Denial {
+            feature: Feature::SeccompFilter,
+            add: |list| {
+                list.push(None, Op::SetUmask, [0o022.into()]);
+                Ok(())
+            },
+            errno: MADE_UP,
+        }),
+    }
+}
+
+fn restrict(list: &mut StepList, files: u64, network: u64, scope: u64) -> Result<(), Errno> {
+    let handled = Handled {
+        files,
+        network,
+        scope,
+    };
+    let ruleset = list.own(host::landlock_ruleset(handled).map_err(errno)?);
+    list.push(None, Op::RestrictSelf, [ruleset.into()]);
+    Ok(())
+}
+
+/// struct sock_filter, each as one word: load the call's number, compare,
+/// return.
+const UMASK_FAILS: [u64; 4] = [
+    0x20,
+    0x15 | 1 << 24 | 95 << 32,
+    0x06 | (0x0005_0000 | MADE_UP as u64) << 32,
+    0x06 | 0x7fff_0000 << 32,
+];
+
+/// A program in a sealed, anonymous file is executed.
+pub(super) fn try_execution(found: &mut Found) -> Result<(), KernelError> {
+    let tried = match [Feature::Clone3, Feature::CloseRange]
+        .into_iter()
+        .find(|need| !found.has(*need))
+    {
+        Some(need) => Err(Absence::Needs(need)),
+        None => execute(),
+    };
+    found.record(Feature::MemfdExecution, tried)
+}
+
+/// What the static program answers to arguments that it does not know.
+const UNKNOWN_ARGUMENTS: i32 = 64;
+
+fn execute() -> Result<(), Absence> {
+    let mut list = trial::list(0);
+    let program = program(0o111).map_err(Absence::Refused)?;
+    list.own(program);
+    // The program's is the first place.
+    let (none, program) = (list.words([]), 0);
+    let places = [none.into(), 0.into(), program.into()];
+    list.push(None, Op::PlaceDescriptors, places);
+    let arguments = list.list(["cloison-probe", "probe"]);
+    let environment = list.list::<&str>([]);
+    list.push(
+        None,
+        Op::ExecuteKept,
+        [arguments.into(), environment.into()],
+    );
+    let mut trial = Trial::start(&list).map_err(Absence::Refused)?;
+    match trial.answer().map_err(Absence::Refused)? {
+        Answer::Silent => {}
+        Answer::Failed(report) => {
+            return Err(Absence::Refused(Errno::from_raw(report.errno)));
+        }
+        Answer::Held(_) | Answer::Stuck => return Err(Absence::NoAnswer),
+    }
+    match trial.wait().map_err(Absence::Refused)? {
+        // Reaped by somebody else: the closed socket must do.
+        None | Some(WaitStatus::Exited(_, UNKNOWN_ARGUMENTS)) => Ok(()),
+        Some(_) => Err(Absence::Powerless),
+    }
+}
+
+fn root_directory() -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(AT_FDCWD, c"/", flags, Mode::empty())
+}
+
+/// Asks what the processor needs, before anything of it is tried.
+pub(super) fn ask_speculation(found: &mut Found) -> Result<(), KernelError> {
+    for (feature, question) in [
+        (Feature::StoreBypassControl, PrctlQuestion::StoreBypass),
+        (
+            Feature::IndirectBranchControl,
+            PrctlQuestion::IndirectBranch,
+        ),
+    ] {
+        match host::ask_prctl(question) {
+            Ok(answer) => {
+                if let Some(state) = processor::speculation(answer) {
+                    found.set(feature, state);
+                }
+            }
+            Err(failed) => found.refused(feature, errno(failed))?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! The launch keeps its promises.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod broken;
+mod ground;
+mod order;
+
+use std::process::ExitCode;
+
+use cloison_sandbox::Layer;
+use cloison_tests::Case;
+
+macro_rules! broken {
+    ($($name:ident: $layer:ident,)*) => {
+        &[$(Case::new(
+            concat!("broken_layer_is_noticed_", stringify!($name)),
+            || broken::check(Layer::$layer),
+        ),)*]
+    };
+}
+
+const BROKEN: &[Case] = broken! {
+    cgroup: Cgroup,
+    network_namespace: NetworkNamespace,
+    user_namespace: UserNamespace,
+    mount_namespace: MountNamespace,
+    pid_namespace: PidNamespace,
+    ipc_namespace: IpcNamespace,
+    uts_namespace: UtsNamespace,
+    cgroup_namespace: CgroupNamespace,
+    proc: Proc,
+    sysfs: Sysfs,
+    devices: Devices,
+    devpts: Devpts,
+    capabilities: Capabilities,
+    securebits: Securebits,
+    no_new_privs: NoNewPrivs,
+    seccomp: Seccomp,
+    landlock_files: LandlockFiles,
+    landlock_network: LandlockNetwork,
+    landlock_scope: LandlockScope,
+    rlimits: Rlimits,
+    session_keyring: SessionKeyring,
+    session: Session,
+    inherited_state: InheritedState,
+    descriptors: Descriptors,
+    not_dumpable: NotDumpable,
+    core_scheduling: CoreScheduling,
+    speculation_control: SpeculationControl,
+};
+
+const CASES: &[Case] = &[Case::new(
+    "order_of_the_child_is_as_documented",
+    order::every_adjacent_pair,
+)];
+
+fn main() -> ExitCode {
+    let cases: Vec<Case> = CASES.iter().chain(BROKEN).copied().collect();
+    cloison_tests::main(cases.leak())
+}
