@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use cloison_escape::stage::{Refusal, StageError};
-use cloison_sandbox::{IdRangeError, SandboxNameError};
+use cloison_sandbox::{IdRangeError, KernelError, SandboxNameError};
 use linux_keyutils::KeyError;
 use nix::errno::Errno;
 
@@ -46,6 +46,9 @@ pub(crate) enum ReenactError {
         tenant: &'static str,
         source: io::Error,
     },
+    /// The kernel could not be asked what it can do.
+    #[error("asking the kernel what it can do")]
+    Kernel(#[source] KernelError),
     /// What all sandboxes need could not be made.
     #[error("preparing the sandboxes")]
     Walls(#[source] cloison_sandbox::Error),

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use serde::Serialize;
 
 use crate::account::Account;
-use crate::measure::{Canary, Found, Service, State, CANARIES};
+use crate::measure::{CANARIES, Canary, Found, Service, State};
 use crate::tenancy::Condition;
 
 /// What was found of one tenant after the attack.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use nix::errno::Errno;
 
-use crate::measure::{Canary, Service, State, CANARIES};
+use crate::measure::{CANARIES, Canary, Service, State};
 use crate::outcome::{Outcome, Row};
 use crate::tenancy::Condition;
 

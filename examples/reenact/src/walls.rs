@@ -39,10 +39,7 @@ pub(crate) struct Enclosed {
 impl Walls {
     /// Asks the kernel what it can do, and makes the networks.
     pub(crate) fn raise() -> Result<Self, ReenactError> {
-        let kernel = Kernel::complete()
-            .without(cloison_sandbox::Feature::CoreScheduling)
-            .without(cloison_sandbox::Feature::StoreBypassControl)
-            .without(cloison_sandbox::Feature::IndirectBranchControl);
+        let kernel = Kernel::probe().map_err(ReenactError::Kernel)?;
         let waivers = waive_what_is_missing(&kernel);
         let mut networks = NetworkPool::new();
         let made = networks.fill(tenants::COUNT);
