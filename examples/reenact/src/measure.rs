@@ -20,7 +20,7 @@ use crate::tenants;
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// A server on the same machine that takes longer does not answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The SHA-256 of some content.
 pub(crate) type Hash = [u8; 32];

@@ -14,10 +14,10 @@ use crate::tenancy::{Condition, Tenancy};
 use crate::tenants;
 use crate::walls::Walls;
 
-const READY_TIMEOUT: Duration = Duration::from_secs(3);
-const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
-const END_TIMEOUT: Duration = Duration::from_secs(2);
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(8);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the outside looks at the files.
 const WATCH_PERIOD: Duration = Duration::from_millis(5);
 /// How long a frozen tenant is given to do what it must not be able to do.
