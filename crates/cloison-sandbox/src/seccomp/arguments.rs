@@ -1,4 +1,8 @@
 //! The program over arguments, made by seccompiler.
+//!
+//! It stands behind the tree, which leads only calls that have rules to it:
+//! seccompiler compares a number with each of them in turn, and the kernel
+//! would walk that chain for every number when the filter is installed.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +11,15 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-use super::tree::{ARCHITECTURE_OFFSET, AUDIT_ARCH_X86_64, JUMP_EQUAL, LOAD, RETURN, return_value};
-use super::{Comparison, Condition, Instruction, ProfileError, Program, Rule, Verdict};
+use super::tighten::tighten;
+use super::{Comparison, Condition, Instruction, ProfileError, Program, Rule};
 
-/// The program that denies what matches a rule and allows all else.
-pub(super) fn compile(rules: &[&Rule], foreign: Verdict) -> Result<Program, ProfileError> {
-    let mut by_call: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+/// seccompiler's form of the rules over each call.
+pub(super) type ByCall = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// The rules by the number of the call they look at.
+pub(super) fn by_call(rules: &[&Rule]) -> Result<ByCall, ProfileError> {
+    let mut by_call = ByCall::new();
     for rule in rules {
         for call in rule.calls {
             let chain = by_call.entry(i64::from(*call)).or_default();
@@ -22,34 +29,35 @@ pub(super) fn compile(rules: &[&Rule], foreign: Verdict) -> Result<Program, Prof
             }
         }
     }
+    Ok(by_call)
+}
+
+/// The program that denies what matches a rule and allows all else.
+pub(super) fn compile(rules: ByCall) -> Result<Program, ProfileError> {
+    Ok(tighten(as_it_comes(rules)?))
+}
+
+/// The program as seccompiler writes it.
+pub(super) fn as_it_comes(rules: ByCall) -> Result<Program, ProfileError> {
     let filter = SeccompFilter::new(
-        by_call,
+        rules,
         SeccompAction::Allow,
         SeccompAction::Errno(nix::libc::EPERM as u32),
         TargetArch::x86_64,
     )?;
-    let compiled = BpfProgram::try_from(filter)?;
-    let mut program = Program::with_capacity(compiled.len() + 3);
-    if foreign != Verdict::Kill {
-        // seccompiler's program kills foreign architectures: answer before it.
-        program.extend(before_architecture_check(foreign));
-    }
-    program.extend(compiled.iter().map(|instruction| Instruction {
-        code: instruction.code,
-        jt: instruction.jt,
-        jf: instruction.jf,
-        k: instruction.k,
-    }));
-    Ok(program)
+    let program = BpfProgram::try_from(filter)?;
+    Ok(program.iter().map(Instruction::from).collect())
 }
 
-fn before_architecture_check(foreign: Verdict) -> [Instruction; 3] {
-    let plain = |code, jt, k| Instruction { code, jt, jf: 0, k };
-    [
-        plain(LOAD, 0, ARCHITECTURE_OFFSET),
-        plain(JUMP_EQUAL, 1, AUDIT_ARCH_X86_64),
-        plain(RETURN, 0, return_value(foreign)),
-    ]
+impl From<&seccompiler::sock_filter> for Instruction {
+    fn from(instruction: &seccompiler::sock_filter) -> Self {
+        Self {
+            code: instruction.code,
+            jt: instruction.jt,
+            jf: instruction.jf,
+            k: instruction.k,
+        }
+    }
 }
 
 fn condition(condition: &Condition) -> Result<SeccompCondition, seccompiler::BackendError> {

@@ -1,18 +1,18 @@
 //! Which calls of the kernel a sandbox reaches.
 //!
 //! The profile `app` is the file `profiles/app.toml`, turned into tables by
-//! the build script. Two programs enforce it. The **numbers** program answers
-//! each call by its number with a binary tree ([`Verdict`]); it uses only
-//! instructions that the kernel can evaluate when the filter is installed, so
-//! that allowed calls cost next to nothing afterwards. The **arguments**
-//! program, made by seccompiler, denies allowed calls by their arguments.
+//! the build script. One program enforces it. Its first part answers each call
+//! by its number with a binary tree ([`Verdict`]); it uses only instructions
+//! that the kernel can evaluate when the filter is installed, so that allowed
+//! calls cost next to nothing afterwards. The tree leads the few allowed calls
+//! that have a [`Rule`] to the second part, made by seccompiler and shortened,
+//! which denies them by their arguments.
 //!
 //! # Order
-//! Install [`Filters::programs`] in their order: the numbers program is the
-//! last, because it denies installing another. The kernel takes the strictest
-//! answer of all programs and, between two errors, that of the one installed
-//! last; the arguments program answers only for calls that the numbers program
-//! allows, so denied calls give EPERM and unknown ones ENOSYS in any case.
+//! [`Filters::programs`] are installed in their order. The profile denies
+//! installing further ones, so nothing follows them. As one program gives every
+//! answer, unknown calls get ENOSYS and denied ones EPERM whatever was
+//! installed before, unless that was stricter.
 //!
 //! # Kernel
 //! Seccomp filters with `SECCOMP_RET_KILL_PROCESS`: 4.14. x86-64 only.
@@ -27,11 +27,14 @@ compile_error!("the seccomp profile knows the calls of 64-bit x86-64 alone");
 mod arguments;
 mod numbers;
 mod profile;
+mod tighten;
 mod tree;
 
 #[cfg(test)]
+#[expect(clippy::panic, reason = "tests")]
 mod machine;
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 
 pub use profile::{Comparison, Condition, Group, Profile, ProfileError, Rule, Verdict};

@@ -1,6 +1,7 @@
 //! The profile as data, and its variants for controls.
 
-use super::{Filters, arguments, call_number, tree};
+use super::tree::{self, Leaf};
+use super::{Filters, arguments, call_number};
 
 include!(concat!(env!("OUT_DIR"), "/seccomp_app.rs"));
 
@@ -107,7 +108,7 @@ pub enum ProfileError {
 #[derive(Clone, Debug)]
 pub struct Profile {
     verdicts: [Verdict; TABLE_END],
-    rules: Vec<&'static Rule>,
+    pub(super) rules: Vec<&'static Rule>,
     foreign: Verdict,
 }
 
@@ -199,30 +200,28 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::Arguments`] if the rules do not fit a program.
     pub fn compile(&self) -> Result<Filters, ProfileError> {
-        let numbers = tree::compile(&self.ranges(), self.foreign);
-        let mut programs = Vec::with_capacity(2);
-        if !self.rules.is_empty() {
-            programs.push(arguments::compile(&self.rules, self.foreign)?);
+        let ruled = arguments::by_call(&self.rules)?;
+        let mut program = tree::compile(&self.ranges(&ruled), self.foreign);
+        if !ruled.is_empty() {
+            program.extend(arguments::compile(ruled)?);
         }
-        programs.push(numbers);
-        Ok(Filters { programs })
+        Ok(Filters {
+            programs: vec![program],
+        })
     }
 
-    /// Where the answer changes: the first number of each range, ascending
-    /// from 0, and the answer from there on.
-    fn ranges(&self) -> Vec<(u32, Verdict)> {
+    /// Where the answer changes, ascending from 0.
+    fn ranges(&self, ruled: &arguments::ByCall) -> Vec<(u32, Leaf)> {
+        let leaf = |(number, verdict)| match verdict {
+            Verdict::Allow if ruled.contains_key(&i64::from(number)) => (number, Leaf::Behind),
+            _ => (number, Leaf::Answer(verdict)),
+        };
         let table = (0..).zip(self.verdicts);
         let beyond = [
             (TABLE_END as u32, Verdict::Absent),
             (X32.start, self.foreign),
             (X32.end, Verdict::Absent),
         ];
-        let mut ranges: Vec<(u32, Verdict)> = Vec::with_capacity(128);
-        for (first, verdict) in table.chain(beyond) {
-            if ranges.last().is_none_or(|(_, last)| *last != verdict) {
-                ranges.push((first, verdict));
-            }
-        }
-        ranges
+        tree::merge(table.chain(beyond).map(leaf))
     }
 }

@@ -29,33 +29,73 @@ pub(super) fn return_value(verdict: Verdict) -> u32 {
     }
 }
 
+/// Where a number leads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaf {
+    /// To an answer.
+    Answer(Verdict),
+    /// To the instruction behind the program.
+    Behind,
+}
+
 /// The program that answers by architecture and number.
 ///
 /// `ranges` holds the first number of each range, ascending from 0.
-pub(super) fn compile(ranges: &[(u32, Verdict)], foreign: Verdict) -> Program {
-    let mut assembler = Assembler::default();
+pub(super) fn compile(ranges: &[(u32, Leaf)], foreign: Verdict) -> Program {
+    let mut assembler = Assembler::starting_behind();
     let native = assembler.tree(ranges);
     assembler.fall_into(native);
     let native = assembler.load(NUMBER_OFFSET);
-    let foreign = assembler.answer(foreign);
+    let foreign = assembler.leaf(Leaf::Answer(foreign));
     let start = assembler.branch(JUMP_EQUAL, AUDIT_ARCH_X86_64, native, foreign);
     assembler.fall_into(start);
     assembler.load(ARCHITECTURE_OFFSET);
-    assembler.reversed.reverse();
-    assembler.reversed
+    assembler.finish()
+}
+
+/// The shortest list of ranges: neighbours with the same leaf become one.
+pub(super) fn merge(leaves: impl Iterator<Item = (u32, Leaf)>) -> Vec<(u32, Leaf)> {
+    let mut ranges: Vec<(u32, Leaf)> = Vec::with_capacity(128);
+    for (first, leaf) in leaves {
+        if ranges.last().is_none_or(|(_, last)| *last != leaf) {
+            ranges.push((first, leaf));
+        }
+    }
+    ranges
 }
 
 /// An instruction's distance from the end of the program.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Place(usize);
 
-#[derive(Default)]
+/// The instruction behind the program, while it is written.
+const BEHIND: Place = Place(0);
+
 struct Assembler {
-    reversed: Vec<Instruction>,
-    answers: Vec<(Verdict, Place)>,
+    reversed: Program,
+    leaves: Vec<(Leaf, Place)>,
 }
 
 impl Assembler {
+    fn starting_behind() -> Self {
+        let stand_in = Instruction {
+            code: RETURN,
+            jt: 0,
+            jf: 0,
+            k: 0,
+        };
+        Self {
+            reversed: vec![stand_in],
+            leaves: vec![(Leaf::Behind, BEHIND)],
+        }
+    }
+
+    fn finish(mut self) -> Program {
+        self.reversed.reverse();
+        self.reversed.pop();
+        self.reversed
+    }
+
     fn push(&mut self, code: u16, jt: u8, jf: u8, k: u32) -> Place {
         self.reversed.push(Instruction { code, jt, jf, k });
         Place(self.reversed.len() - 1)
@@ -78,19 +118,19 @@ impl Assembler {
         }
     }
 
-    /// The answer's instruction, one in reach if there is one.
-    fn answer(&mut self, verdict: Verdict) -> Place {
-        // Two less than a jump's reach: the branch and a detour come between.
-        let near = self
-            .answers
-            .iter()
-            .rev()
-            .find(|(known, place)| *known == verdict && self.distance(*place) <= 250);
-        if let Some((_, place)) = near {
+    /// The leaf's instruction, one in reach if there is one.
+    fn leaf(&mut self, leaf: Leaf) -> Place {
+        let last = self.leaves.iter().rev().find(|(known, _)| *known == leaf);
+        if let Some((_, place)) = last
+            && self.distance(*place) < usize::from(u8::MAX)
+        {
             return *place;
         }
-        let place = self.push(RETURN, 0, 0, return_value(verdict));
-        self.answers.push((verdict, place));
+        let place = match leaf {
+            Leaf::Answer(verdict) => self.push(RETURN, 0, 0, return_value(verdict)),
+            Leaf::Behind => self.push(JUMP, 0, 0, self.distance(BEHIND) as u32),
+        };
+        self.leaves.push((leaf, place));
         place
     }
 
@@ -111,13 +151,12 @@ impl Assembler {
         self.push(code, jt, jf, k)
     }
 
-    fn tree(&mut self, ranges: &[(u32, Verdict)]) -> Place {
-        let middle = ranges.len() / 2;
+    fn tree(&mut self, ranges: &[(u32, Leaf)]) -> Place {
         match ranges {
-            [] => self.answer(Verdict::Kill),
-            [(_, verdict)] => self.answer(*verdict),
+            [] => self.leaf(Leaf::Answer(Verdict::Kill)),
+            [(_, leaf)] => self.leaf(*leaf),
             _ => {
-                let (below, above) = ranges.split_at(middle);
+                let (below, above) = ranges.split_at(ranges.len() / 2);
                 let pivot = above.first().map_or(0, |(first, _)| *first);
                 let above = self.tree(above);
                 let below = self.tree(below);
