@@ -102,6 +102,9 @@ impl Held {
             Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Error::Died),
             Err(errno) => return Err(self.failed(errno)),
         }
+        // Meanwhile: some of these are the last hold on a mount of the staged
+        // namespace, which takes time to let go.
+        self.list.close_descriptors();
         // End of file: the socket went away with the exec.
         if self.receive()?.is_some() {
             return Err(Error::Died);
@@ -120,9 +123,11 @@ impl Held {
         let deadline = TimeVal::milliseconds(READY_DEADLINE_MS);
         setsockopt(&self.spawned.report, sockopt::ReceiveTimeout, &deadline)
             .map_err(|errno| self.failed(errno))?;
+        // While the child is busy with its steps.
+        let observer = Observer::new(self.spawned.pid)?;
         let report = self.receive()?.ok_or(Error::Died)?;
         self.report = self_report(&report);
-        self.posture = read_posture(&self.spawned, Some(&self.report))?;
+        self.posture = observer.read(&self.spawned, Some(&self.report))?;
         let differences = self.posture.differences(&self.expected);
         if differences.is_empty() {
             Ok(())
@@ -161,27 +166,40 @@ impl Held {
     }
 }
 
-/// Reads what encloses a process that we have a pidfd of.
-pub(crate) fn read_posture(
-    spawned: &Spawned,
-    report: Option<&SelfReport>,
-) -> Result<Posture, Error> {
-    let unreadable = |errno| Error::Unreadable {
-        pid: spawned.pid,
-        errno,
-    };
-    let proc = open(
-        "/proc",
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(unreadable)?;
-    let vantage = Vantage::of_caller(&proc).map_err(unreadable)?;
-    let pid = Pid::from_raw(spawned.pid);
-    let posture = Posture::read(&proc, pid, &vantage, report).map_err(|_| Error::Died)?;
-    // The process still lives, so the number was its own all the time.
-    host::send_signal(spawned.pidfd.as_fd(), 0).map_err(|_| Error::Died)?;
-    Ok(posture)
+/// Who reads what encloses a process: the caller, by its proc.
+pub(crate) struct Observer {
+    proc: OwnedFd,
+    vantage: Vantage,
+}
+
+impl Observer {
+    /// Looks at the caller itself, to tell the process `pid` from it later.
+    pub(crate) fn new(pid: i32) -> Result<Self, Error> {
+        let unreadable = |errno| Error::Unreadable { pid, errno };
+        let proc = open(
+            "/proc",
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(unreadable)?;
+        let mut vantage = Vantage::of_caller(&proc).map_err(unreadable)?;
+        vantage.keyring = host::session_keyring().ok();
+        Ok(Self { proc, vantage })
+    }
+
+    /// Reads what encloses a process that we have a pidfd of.
+    pub(crate) fn read(
+        &self,
+        spawned: &Spawned,
+        report: Option<&SelfReport>,
+    ) -> Result<Posture, Error> {
+        let pid = Pid::from_raw(spawned.pid);
+        let posture =
+            Posture::read(&self.proc, pid, &self.vantage, report).map_err(|_| Error::Died)?;
+        // The process still lives, so the number was its own all the time.
+        host::send_signal(spawned.pidfd.as_fd(), 0).map_err(|_| Error::Died)?;
+        Ok(posture)
+    }
 }
 
 fn self_report(report: &Report) -> SelfReport {

@@ -11,7 +11,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::error::Error;
-use crate::held::read_posture;
+use crate::held::Observer;
 use crate::plan::Prepared;
 use crate::posture::{Posture, SelfReport};
 use crate::spawner::{Spawned, errno};
@@ -110,7 +110,7 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Died`], [`Error::Unreadable`].
     pub fn inspect(&self) -> Result<Posture, Error> {
-        read_posture(&self.spawned, Some(&self.report))
+        Observer::new(self.spawned.pid)?.read(&self.spawned, Some(&self.report))
     }
 
     /// Waits until it has ended.

@@ -163,6 +163,11 @@ impl StepList {
         &self.descriptors
     }
 
+    /// Closes the descriptors of its own, when the child has used them.
+    pub(crate) fn close_descriptors(&mut self) {
+        self.descriptors.clear();
+    }
+
     /// The finished block.
     pub(crate) fn finish(&self) -> Vec<u64> {
         let head = size_of::<Header>() + self.steps.len() * size_of::<Step>();
