@@ -1,6 +1,9 @@
 //! The seccomp programs: last, because the child needs only to report, wait
 //! and execute after them.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use cloison_linux::steps::Op;
 
 use crate::Layer;
@@ -17,9 +20,10 @@ pub(crate) fn steps(
     if !composition.applies(Layer::Seccomp) {
         return Ok(0);
     }
-    let filters = match other {
-        Some(filters) => filters,
-        None => Profile::app().compile()?,
+    let filters = match (other, &*APP) {
+        (Some(filters), _) => Cow::Owned(filters),
+        (None, Some(filters)) => Cow::Borrowed(filters),
+        (None, None) => Cow::Owned(Profile::app().compile()?),
     };
     for program in &filters.programs {
         let count = program.len() as u64;
@@ -32,6 +36,10 @@ pub(crate) fn steps(
     }
     Ok(filters.programs.len())
 }
+
+/// What `app` compiles to: always the same, and more work than all other
+/// thinking of a plan. A constant, but for what a const function may call.
+static APP: LazyLock<Option<Filters>> = LazyLock::new(|| Profile::app().compile().ok());
 
 /// One instruction as struct sock_filter lays it out.
 fn word(instruction: &Instruction) -> u64 {
