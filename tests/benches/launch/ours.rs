@@ -56,7 +56,9 @@ impl Common {
         }
         Ok(Self {
             spec,
-            kernel: Kernel::complete().without(cloison_sandbox::Feature::CoreScheduling).without(cloison_sandbox::Feature::StoreBypassControl),
+            kernel: Kernel::complete()
+                .without(cloison_sandbox::Feature::CoreScheduling)
+                .without(cloison_sandbox::Feature::StoreBypassControl),
             waivers,
         })
     }

@@ -381,7 +381,7 @@ features! {
         name: "indirect-branch-control",
         since: "4.20",
         option: None,
-        remedy: "boot with spectre_v2_user=prctl (a virtual machine: with `ibpb` and `stibp` in its processor model), or waive speculation-control in host.toml",
+        remedy: "boot with spectre_v2_user=prctl (a guest: ibpb and stibp in its processor), or waive speculation-control in host.toml",
         lost: None,
     }
 }
