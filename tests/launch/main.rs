@@ -64,6 +64,7 @@ const CASES: &[Case] = &[
         callers::waits_elsewhere,
     ),
     Case::new("launch_makes_no_clone_in_the_caller", quiet::no_clone),
+    Case::new("clone_from_64_threads_hangs", threads::control).lasting_s(120),
     Case::new("launches_from_64_threads_leave_nothing", threads::many).lasting_s(300),
 ];
 

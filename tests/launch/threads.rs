@@ -1,6 +1,7 @@
 //! A caller with 64 threads that allocate, open descriptors and launch.
 
 use std::fs::{File, read_dir};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
@@ -59,6 +60,24 @@ fn launch(number: u32, left: &AtomicU32) -> Result<u32, Error> {
     }
     prepared.cgroup.remove()?;
     Ok(done)
+}
+
+/// The control: the same caller without a spawner. Its child allocates, as
+/// most code does, and hangs sooner or later.
+pub(crate) fn control() -> Outcome {
+    let path = "/tmp/attempt";
+    std::fs::write(path, cloison_escape::ATTEMPT).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(path, mode).unwrap();
+    let output = Command::new(path)
+        .args(["forked", "count=10000"])
+        .output()
+        .unwrap();
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    match output.status.code() {
+        Some(10) => Outcome::Passed,
+        code => Outcome::Failed(format!("the control is silent: {code:?}")),
+    }
 }
 
 /// No hang (the case has a deadline), no leak, nothing left.

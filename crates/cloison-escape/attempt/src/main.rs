@@ -14,6 +14,7 @@ mod arguments;
 mod descriptors;
 mod files;
 mod foreign_abi;
+mod forked;
 mod incident;
 mod keys;
 mod mounts;
@@ -63,6 +64,7 @@ const ROLES: &[(&str, Role)] = &[
     ("sleep", roles::sleep),
     ("victim", roles::victim),
     ("key", keys::with_key),
+    ("forked", forked::forked),
 ];
 
 fn main() -> ExitCode {
