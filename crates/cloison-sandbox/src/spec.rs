@@ -63,6 +63,33 @@ pub struct Spec {
     pub limits: Limits,
 }
 
+impl Spec {
+    /// What runs `command` with the defaults of everything else: as a file
+    /// that sets only these two.
+    #[must_use]
+    pub fn new(name: SandboxName, command: Vec<String>) -> Self {
+        Self {
+            name,
+            profile: Profile::default(),
+            ids: None,
+            root: Root::default(),
+            command,
+            environment: BTreeMap::new(),
+            working_directory: root_directory(),
+            user: 0,
+            group: 0,
+            init: Init::default(),
+            proc: Proc::default(),
+            sysfs: Sysfs::default(),
+            tcp: Tcp::default(),
+            capabilities: CapsHashSet::new(),
+            mounts: Vec::new(),
+            tmpfs: TmpfsSizes::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
 fn root_directory() -> PathBuf {
     PathBuf::from("/")
 }
