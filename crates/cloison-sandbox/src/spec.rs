@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use caps::CapsHashSet;
 use serde::{Deserialize, Serialize};
 
-use crate::IdRange;
+use crate::{IdRange, Refused};
 
 /// All that is decided for one launch: plain comparable data, no descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +87,15 @@ impl Spec {
             tmpfs: TmpfsSizes::default(),
             limits: Limits::default(),
         }
+    }
+
+    /// Refuses what no host could launch, before anything is opened or made.
+    /// A plan checks the same.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn check(&self) -> Result<(), Refused> {
+        crate::plan::check_spec(self)
     }
 }
 
