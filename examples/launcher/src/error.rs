@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use cloison_sandbox::{IdRange, PostureError, SandboxName, SandboxNameError};
+use cloison_sandbox::{IdRange, KernelError, PostureError, SandboxName, SandboxNameError};
 use nix::errno::Errno;
 
 use crate::pool::Clash;
@@ -32,6 +32,8 @@ pub(crate) enum Error {
         name: SandboxName,
         source: cloison_sandbox::Error,
     },
+    #[error("the kernel could not be asked what it can do")]
+    Kernel(#[from] KernelError),
     #[error("no command is given")]
     NoCommand,
     #[error("`{0}` is not found in {place}", place = crate::lookup::PATH)]
@@ -86,7 +88,9 @@ pub(crate) enum Error {
     Name(#[from] SandboxNameError),
     #[error("no sandbox named {0} runs")]
     NoSandbox(SandboxName),
-    #[error("it cannot be looked at")]
+    #[error("process {0} ended while it was looked at")]
+    Ended(i32),
+    #[error("the process cannot be looked at")]
     Posture(#[from] PostureError),
     #[error("writing the output failed")]
     Output(#[source] io::Error),
@@ -105,7 +109,7 @@ impl Error {
                 Errno::EACCES | Errno::ENOEXEC => EXIT_NOT_EXECUTABLE,
                 _ => EXIT_OURS,
             },
-            Self::NoSandbox(_) | Self::Posture(PostureError::Gone(_)) => 1,
+            Self::NoSandbox(_) | Self::Ended(_) | Self::Posture(PostureError::Gone(_)) => 1,
             _ => EXIT_OURS,
         }
     }

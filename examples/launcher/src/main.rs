@@ -1,9 +1,12 @@
 //! The launcher `cloison`: runs sandboxes, and says what encloses them.
 
+mod check;
 mod cli;
 mod error;
+mod inspect;
 mod kernel;
 mod lookup;
+mod manual;
 mod pool;
 mod report;
 mod run;
@@ -35,8 +38,11 @@ fn main() -> ExitCode {
 
 fn act(verb: Verb) -> Result<u8, Error> {
     match verb {
+        Verb::Check(options) => check::check(&options),
         Verb::Run(options) => run::run(*options),
-        _ => Ok(0),
+        Verb::Inspect(options) => inspect::inspect(&options),
+        Verb::Completions(options) => manual::completions(&options),
+        Verb::Man(options) => manual::pages(&options),
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
         (error, _) => Error::Start(error),
     };
     lookup::settle(&mut spec)?;
+    spec.check().map_err(|error| refused(error.into()))?;
     let kernel = kernel::of_this_host()?;
     let ids = spec.ids.map_or(pool::POOL, pool::ids_of);
     if let Some(clash) = pool::clashes(&ids)?.into_iter().next() {

@@ -169,7 +169,7 @@ fn below(table: &DeTable<'_>, keys: &[&str]) -> Option<Range<usize>> {
     for key in rest {
         value = match value.get_ref() {
             DeValue::Table(table) => table.iter().find(|(name, _)| name.get_ref() == key)?.1,
-            DeValue::Array(array) => array.iter().nth(key.parse().ok()?)?,
+            DeValue::Array(array) => array.get(key.parse::<usize>().ok()?)?,
             _ => return None,
         };
     }

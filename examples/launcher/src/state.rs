@@ -86,6 +86,34 @@ impl State {
         }
     }
 
+    /// The record of the sandbox whose process 1 is `pid`, if there is one.
+    pub(crate) fn find_process(directory: &Path, pid: i32) -> Result<Option<Record>, Error> {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries.map_err(at("listing", directory))?,
+        };
+        for entry in entries {
+            let path = entry.map_err(at("listing", directory))?.path();
+            if path.extension().is_none_or(|end| end != "json") {
+                continue;
+            }
+            match Record::read(&path) {
+                Ok(record)
+                    if record
+                        .sandbox
+                        .as_ref()
+                        .is_some_and(|found| found.pid == pid) =>
+                {
+                    return Ok(Some(record));
+                }
+                // One that went away meanwhile is not this one.
+                Ok(_) | Err(Error::Path { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     /// Takes `name` and a range of ids: `wanted`, or a free one of the pool.
     pub(crate) fn register(
         self,

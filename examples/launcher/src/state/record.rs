@@ -102,6 +102,12 @@ impl Record {
         Ok(self.is_of_this_boot()? && lives()?)
     }
 
+    /// Whether its process 1 still lives.
+    pub(crate) fn sandbox_lives(&self) -> Result<bool, Error> {
+        let lives = |process: &Process| process.lives().map_err(call("looking for a sandbox"));
+        Ok(self.is_of_this_boot()? && self.sandbox.as_ref().map_or(Ok(false), lives)?)
+    }
+
     pub(super) fn is_of_this_boot(&self) -> Result<bool, Error> {
         Ok(boot_id()? == self.boot_id)
     }
