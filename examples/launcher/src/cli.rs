@@ -134,9 +134,9 @@ pub(crate) struct Run {
 
 /// Say what encloses a process, read anew
 ///
-/// Each field says how it is known: read from the kernel, or unreadable and why.
-/// What only the process itself could tell is known while it is started, not
-/// afterwards. A PID may be any process, also one without a sandbox.
+/// Each field says how it is known: read from the kernel now; self-reported, by
+/// the sandbox before it ran anything foreign; or unreadable, and why. A PID may
+/// be any process, also one without a sandbox.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Exit code:

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use cloison_sandbox::posture::{Knowledge, Reason};
 use cloison_sandbox::{Cgroup, CgroupError, Hierarchies, Posture, PostureError, Vantage};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -158,13 +159,21 @@ fn write_finding(text: &mut String, finding: &Finding) -> std::fmt::Result {
     }
     writeln!(text)?;
     for fact in finding.posture.facts() {
+        let field = fact.field().name();
+        let earlier = finding
+            .sandbox
+            .as_ref()
+            .filter(|_| fact.known() == Knowledge::Unreadable(Reason::NotReported))
+            .and_then(|known| known.record.self_reported.get(field));
+        let (value, known) = match earlier {
+            Some(value) => (value.clone(), "self-reported before it started".to_owned()),
+            None => (fact.value().to_string(), fact.known().to_string()),
+        };
+        let layer = fact.layer().name();
         writeln!(
             text,
-            "{:<20} {:<28} {}  [{}]",
-            fact.layer().name(),
-            fact.field().name(),
-            escaped(&fact.value().to_string()),
-            fact.known()
+            "{layer:<20} {field:<28} {}  [{known}]",
+            escaped(&value)
         )?;
     }
     Ok(())

@@ -6,15 +6,13 @@ mod signals;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use cloison_sandbox::{
-    Access, Held, Io, Plan, Prepared, Root, Sandbox, SandboxName, Spec, Streams,
-};
+use cloison_sandbox::{Access, Io, Plan, Prepared, Root, Sandbox, SandboxName, Spec, Streams};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Error, call};
 use crate::settings::{self, Source};
-use crate::state::{Registration, State};
+use crate::state::State;
 use crate::streams::{self, Ends};
 use crate::terminal::{self, Terminal};
 use crate::{cli, kernel, lookup, pool};
@@ -57,7 +55,7 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
         .hold()
         .map_err(&refused)?;
     let terminal = held.take_terminal();
-    note(&mut registration, &held)?;
+    registration.note(&held)?;
 
     let connection = Connection::make(terminal, ends)?;
     let relaying = relays.start()?;
@@ -111,11 +109,6 @@ fn bare() -> Result<Spec, Error> {
         environment.insert("TERM".to_owned(), term);
     }
     Ok(spec)
-}
-
-/// Writes down the process that is held.
-fn note(registration: &mut Registration, held: &Held) -> Result<(), Error> {
-    registration.note(held.pid().as_raw(), &held.prepared().cgroup)
 }
 
 /// The sandbox's streams, and the operator's terminal if it has one.

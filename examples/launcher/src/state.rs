@@ -13,7 +13,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use cloison_sandbox::{Cgroup, CgroupError, Hierarchies, IdRange, SandboxName};
+use cloison_sandbox::posture::Knowledge;
+use cloison_sandbox::{Cgroup, CgroupError, Held, Hierarchies, IdRange, SandboxName};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -240,9 +241,18 @@ impl Registration {
     }
 
     /// Writes down the sandbox itself, before it runs anything foreign.
-    pub(crate) fn note(&mut self, pid: i32, cgroup: &Cgroup) -> Result<(), Error> {
-        self.record.sandbox = Some(Process::find(pid).map_err(call("reading the start time"))?);
-        self.record.cgroups = cgroup
+    pub(crate) fn note(&mut self, held: &Held) -> Result<(), Error> {
+        let process = Process::find(held.pid().as_raw());
+        self.record.sandbox = Some(process.map_err(call("reading the start time"))?);
+        self.record.self_reported = held
+            .posture()
+            .facts()
+            .filter(|fact| fact.known() == Knowledge::SelfReported)
+            .map(|fact| (fact.field().name().to_owned(), fact.value().to_string()))
+            .collect();
+        self.record.cgroups = held
+            .prepared()
+            .cgroup
             .membership()
             .into_iter()
             .map(|(hierarchy, path)| (hierarchy.to_string(), path))

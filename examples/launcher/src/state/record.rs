@@ -29,6 +29,8 @@ pub(crate) struct Record {
     pub(crate) sandbox: Option<Process>,
     /// Its cgroup in each hierarchy, as the launcher sees it.
     pub(crate) cgroups: BTreeMap<String, String>,
+    /// What it said of itself while it was held: the field and its value.
+    pub(crate) self_reported: BTreeMap<String, String>,
 }
 
 /// Where the record of `name` is.
@@ -48,6 +50,7 @@ impl Record {
             launcher: launcher.map_err(call("reading our own start time"))?,
             sandbox: None,
             cgroups: BTreeMap::new(),
+            self_reported: BTreeMap::new(),
         })
     }
 
