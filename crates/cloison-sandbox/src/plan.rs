@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cloison_linux::steps::Op;
 
-pub(crate) use compose::Composition;
+pub(crate) use compose::{Composition, check_spec};
 pub use weakening::Weakening;
 
 use crate::cgroup::{Cgroup, Hierarchies, Hierarchy};

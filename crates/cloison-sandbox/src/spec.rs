@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use caps::CapsHashSet;
 use serde::{Deserialize, Serialize};
 
-use crate::IdRange;
+use crate::{IdRange, Refused};
 
 /// All that is decided for one launch: plain comparable data, no descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,42 @@ pub struct Spec {
     /// Resource limits of each of its processes.
     #[serde(default)]
     pub limits: Limits,
+}
+
+impl Spec {
+    /// What runs `command` with the defaults of everything else: as a file
+    /// that sets only these two.
+    #[must_use]
+    pub fn new(name: SandboxName, command: Vec<String>) -> Self {
+        Self {
+            name,
+            profile: Profile::default(),
+            ids: None,
+            root: Root::default(),
+            command,
+            environment: BTreeMap::new(),
+            working_directory: root_directory(),
+            user: 0,
+            group: 0,
+            init: Init::default(),
+            proc: Proc::default(),
+            sysfs: Sysfs::default(),
+            tcp: Tcp::default(),
+            capabilities: CapsHashSet::new(),
+            mounts: Vec::new(),
+            tmpfs: TmpfsSizes::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Refuses what no host could launch, before anything is opened or made.
+    /// A plan checks the same.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn check(&self) -> Result<(), Refused> {
+        crate::plan::check_spec(self)
+    }
 }
 
 fn root_directory() -> PathBuf {

@@ -1,2 +1,60 @@
-//! stub
-fn main() {}
+//! The launcher `cloison`: runs sandboxes, and says what encloses them.
+
+mod check;
+mod cli;
+mod error;
+mod inspect;
+mod kernel;
+mod lookup;
+mod manual;
+mod pool;
+mod report;
+mod run;
+mod settings;
+mod state;
+mod streams;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Verb};
+use crate::error::{EXIT_OURS, Error};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(cli::separated(std::env::args_os())) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match act(cli.verb) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            report::explain(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn act(verb: Verb) -> Result<u8, Error> {
+    match verb {
+        Verb::Check(options) => check::check(&options),
+        Verb::Run(options) => run::run(*options),
+        Verb::Inspect(options) => inspect::inspect(&options),
+        Verb::Completions(options) => manual::completions(&options),
+        Verb::Man(options) => manual::pages(&options),
+    }
+}
+
+/// Shows help, version, or what was typed wrongly.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Whoever closed the pipe does not want to read it.
+    match error.print() {
+        Ok(()) | Err(_) => {}
+    }
+    if error.use_stderr() {
+        ExitCode::from(EXIT_OURS)
+    } else {
+        ExitCode::SUCCESS
+    }
+}

@@ -3,7 +3,7 @@
 use cloison_linux::steps::Op;
 
 use crate::Layer;
-use crate::error::{Error, Refused};
+use crate::error::Refused;
 use crate::plan::Composition;
 use crate::spec::Spec;
 
@@ -15,9 +15,9 @@ pub(crate) const SECUREBITS: u64 = 0xef;
 const NEVER: [caps::Capability; 1] = [caps::Capability::CAP_SYS_RESOURCE];
 
 /// The capabilities that the command keeps, as a mask.
-pub(crate) fn kept(spec: &Spec) -> Result<u64, Error> {
+pub(crate) fn kept(spec: &Spec) -> Result<u64, Refused> {
     if let Some(capability) = NEVER.into_iter().find(|c| spec.capabilities.contains(c)) {
-        return Err(Refused::Capability(capability).into());
+        return Err(Refused::Capability(capability));
     }
     Ok(spec
         .capabilities

@@ -2,9 +2,9 @@
 
 use cloison_linux::steps::Op;
 
-use crate::error::{Error, Refused};
+use crate::error::Refused;
 use crate::plan::Composition;
-use crate::spec::Init;
+use crate::spec::{Init, Spec};
 
 /// What stands in the environment of a command to which sockets are handed:
 /// sd_listen_fds(3).
@@ -21,17 +21,16 @@ fn listen_variables(composition: &Composition<'_>, sockets: usize) -> Vec<String
 }
 
 /// Checks command and environment.
-pub(crate) fn check(composition: &Composition<'_>) -> Result<(), Error> {
-    let spec = composition.spec;
+pub(crate) fn check(spec: &Spec) -> Result<(), Refused> {
     let Some(program) = spec.command.first() else {
-        return Err(Refused::NoCommand.into());
+        return Err(Refused::NoCommand);
     };
     if !program.starts_with('/') {
-        return Err(Refused::CommandNotAbsolute(program.clone()).into());
+        return Err(Refused::CommandNotAbsolute(program.clone()));
     }
     let directory = spec.working_directory.to_str().unwrap_or_default();
     if !directory.starts_with('/') {
-        return Err(Refused::WorkingDirectory(spec.working_directory.clone()).into());
+        return Err(Refused::WorkingDirectory(spec.working_directory.clone()));
     }
     let texts = spec.command.iter().chain(spec.environment.values());
     if texts
@@ -40,11 +39,11 @@ pub(crate) fn check(composition: &Composition<'_>) -> Result<(), Error> {
         .chain([directory])
         .any(|text| text.contains('\0'))
     {
-        return Err(Refused::Nul.into());
+        return Err(Refused::Nul);
     }
     let odd = |key: &&String| key.is_empty() || key.contains('=');
     if let Some(key) = spec.environment.keys().find(odd) {
-        return Err(Refused::Variable(key.clone()).into());
+        return Err(Refused::Variable(key.clone()));
     }
     Ok(())
 }

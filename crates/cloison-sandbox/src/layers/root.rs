@@ -109,14 +109,14 @@ fn credentials(owner: u32, noswap: bool) -> Result<Filling, Errno> {
 }
 
 /// A path inside, without its leading slash.
-fn inside(path: &Path) -> Result<String, Error> {
+pub(crate) fn inside(path: &Path) -> Result<String, Refused> {
     let plain = path
         .components()
         .skip(1)
         .all(|part| matches!(part, Component::Normal(_)));
     match path.to_str().and_then(|text| text.strip_prefix('/')) {
         Some(text) if plain && !text.is_empty() && !text.contains('\0') => Ok(text.to_owned()),
-        _ => Err(Refused::MountTarget(path.to_owned()).into()),
+        _ => Err(Refused::MountTarget(path.to_owned())),
     }
 }
 

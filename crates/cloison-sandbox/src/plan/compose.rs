@@ -99,16 +99,27 @@ fn check(spec: &Spec, prepared: &Prepared, io: &Io) -> Result<IdRange, Error> {
         }
         .into());
     }
-    if spec.limits.open_files_max < 256 {
-        return Err(Refused::OpenFiles(spec.limits.open_files_max).into());
-    }
+    check_spec(spec)?;
     if io.sockets.len() > SOCKETS_MAX {
         return Err(Refused::Sockets(io.sockets.len()).into());
     }
-    if spec.mounts.len() > MOUNTS_MAX {
-        return Err(Refused::Mounts(spec.mounts.len()).into());
-    }
     Ok(ids)
+}
+
+/// What can be refused of `spec` before anything is opened or made.
+pub(crate) fn check_spec(spec: &Spec) -> Result<(), Refused> {
+    command::check(spec)?;
+    capabilities::kept(spec)?;
+    if spec.limits.open_files_max < 256 {
+        return Err(Refused::OpenFiles(spec.limits.open_files_max));
+    }
+    if spec.mounts.len() > MOUNTS_MAX {
+        return Err(Refused::Mounts(spec.mounts.len()));
+    }
+    for mount in &spec.mounts {
+        root::inside(&mount.target)?;
+    }
+    Ok(())
 }
 
 pub(super) fn compose(
@@ -135,7 +146,6 @@ pub(super) fn compose(
         weakenings: &weakenings,
     };
     let composition = &mut composition;
-    command::check(composition)?;
     let kept = capabilities::kept(spec)?;
 
     let made = |errno| Error::prepare("/dev", errno);

@@ -1,0 +1,351 @@
+//! What can be typed: the one definition that the parser, the help, the man
+//! pages and the completions are made of.
+
+use std::ffi::{OsStr, OsString};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::builder::EnumValueParser;
+use clap::{Arg, ArgAction, Args, Command, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use cloison_sandbox::SandboxName;
+
+/// Run programs in sandboxes that cannot reach each other.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cloison",
+    version,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  cloison check                      Can this host start a sandbox?
+  cloison run /usr/bin/id            Run a program of the host's /usr
+  cloison run hello.toml             Run what a file describes
+  cloison inspect web                What encloses the sandbox `web`?"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Check(Check),
+    Run(Box<Run>),
+    Inspect(Inspect),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// Say layer by layer whether this host can start sandboxes
+///
+/// Every feature of the kernel that a layer needs is tried, and the result
+/// used; the version of the kernel decides nothing. The pool of ids is compared
+/// with the host's own users, groups and subordinate ids.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit code:
+  0  a sandbox can be started
+  1  a layer cannot be had, or the pool of ids clashes with the host's own ids
+  125  the question could not be answered
+
+Examples:
+  cloison check
+  cloison check --host examples/host.toml
+  cloison check --json")]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) host: Host,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// Run a command in a sandbox, in the foreground
+///
+/// FILE.toml describes a sandbox; what is given on the command line goes before
+/// it. The first word that is not an option is FILE.toml if it ends in `.toml`,
+/// else it begins COMMAND, and all that follows belongs to COMMAND. A word that
+/// ends in `.toml` and is meant as COMMAND comes after `--`.
+///
+/// A COMMAND without a slash is looked for inside the sandbox's root in
+/// /usr/local/sbin, /usr/local/bin, /usr/sbin, /usr/bin, /sbin and /bin, in this
+/// order, whatever PATH says.
+///
+/// Without FILE.toml the environment holds HOME, PATH and, on a terminal, TERM.
+/// With one it holds what the file names. `--env` adds to both.
+///
+/// When input and output are a terminal, the sandbox gets a terminal of its own,
+/// and what it writes reaches yours as it is, control sequences included. Else
+/// each stream is relayed through a pipe. No descriptor of yours is handed in.
+///
+/// The signals INT, TERM, HUP, QUIT, USR1 and USR2 are handed on to the command.
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "cloison run [FILE.toml] [OPTIONS] [--] COMMAND...\n       cloison run FILE.toml [OPTIONS]",
+    after_help = "\
+Exit code:
+  that of the command, 128 + n if signal n ended it
+  125  the sandbox could not be started; the message names layer and step
+  126  the command cannot be executed
+  127  the command was not found
+
+Examples:
+  cloison run ls -l /
+  cloison run examples/hello.toml
+  cloison run examples/hello.toml --env GREETING=Salut
+  cloison run --root /srv/web --name web -- /bin/server --verbose
+  cloison run examples/web.toml --listen 127.0.0.1:8080"
+)]
+pub(crate) struct Run {
+    /// Describe the sandbox: name, command, root, limits and so on
+    #[arg(value_name = "FILE.toml")]
+    pub(crate) file: Option<PathBuf>,
+    /// Use this directory as the root, read-only, instead of the host's /usr
+    ///
+    /// It must hold the directories proc, dev, tmp and run.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Accept connections here and relay them to a listening socket inside
+    ///
+    /// The socket is made in the sandbox's own network, on the same port of
+    /// 127.0.0.1, and handed in as descriptor 3 (LISTEN_FDS). ADDR is
+    /// ADDRESS:PORT, or a PORT of 127.0.0.1. Port 0 takes a free one and says
+    /// which. May be given more than once: descriptors 3, 4 and so on.
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Set a variable in the environment of the command
+    #[arg(long, value_name = "K=V", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Name the sandbox: host name, cgroup and record
+    #[arg(long, value_parser = name)]
+    pub(crate) name: Option<SandboxName>,
+    #[command(flatten)]
+    pub(crate) host: Host,
+    #[command(flatten)]
+    pub(crate) state: State,
+    /// Run this instead of the file's command
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// Say what encloses a process, read anew
+///
+/// Each field says how it is known: read from the kernel now; self-reported, by
+/// the sandbox before it ran anything foreign; or unreadable, and why. A PID may
+/// be any process, also one without a sandbox.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit code:
+  0  the process was looked at
+  1  there is no such process, or no running sandbox of this name
+  125  it could not be looked at
+
+Examples:
+  cloison inspect web
+  cloison inspect 1
+  cloison inspect --json web")]
+pub(crate) struct Inspect {
+    /// A process id, or the name of a sandbox that runs
+    #[arg(value_name = "PID|NAME", value_parser = target)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) state: State,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// Write the completions for a shell to standard output
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  cloison completions bash > /usr/share/bash-completion/completions/cloison")]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_parser = EnumValueParser::<Shell>::new())]
+    pub(crate) shell: Shell,
+}
+
+/// Write the man pages into a directory
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  cloison man /usr/local/share/man/man1")]
+pub(crate) struct Man {
+    /// An existing directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Host {
+    /// Read the host's settings here: which layers it goes without, and why
+    ///
+    /// Without it, /etc/cloison/host.toml counts if it exists.
+    #[arg(id = "host", long = "host", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct State {
+    /// Keep records and locks of what runs here
+    ///
+    /// Sandboxes on one host share the pool of ids, so they must share this too.
+    #[arg(
+        id = "state",
+        long = "state",
+        value_name = "DIR",
+        default_value = "/run/cloison"
+    )]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Format {
+    /// Write JSON
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub(crate) json: bool,
+}
+
+/// What is inspected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Pid(i32),
+    Name(SandboxName),
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    text.parse()
+        .map_err(|_| "ADDR is ADDRESS:PORT, as 127.0.0.1:8080 or [::1]:8080, or a PORT".to_owned())
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a variable is given as K=V".to_owned()),
+    }
+}
+
+fn name(text: &str) -> Result<SandboxName, String> {
+    SandboxName::new(text).map_err(|error| error.to_string())
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        return match text.parse() {
+            Ok(pid) if pid > 0 => Ok(Target::Pid(pid)),
+            _ => Err("a process id is a number from 1 to 2147483647".to_owned()),
+        };
+    }
+    name(text).map(Target::Name)
+}
+
+/// The arguments as the parser wants them: a `--` before the COMMAND of `run`
+/// that has none, so that its own options are not taken for ours.
+pub(crate) fn separated(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.get(1).is_some_and(|verb| verb == "run") {
+        let run = Cli::command();
+        let at = run
+            .find_subcommand("run")
+            .and_then(|run| command_begins(run, &arguments));
+        if let Some(at) = at {
+            arguments.insert(at, "--".into());
+        }
+    }
+    arguments
+}
+
+/// Where COMMAND begins, unless a `--` says so or there is none.
+fn command_begins(run: &Command, arguments: &[OsString]) -> Option<usize> {
+    let takes_value = |word: &OsStr| {
+        let word = word.to_str().and_then(|word| word.strip_prefix("--"));
+        word.is_some_and(|long| {
+            run.get_arguments()
+                .find(|arg| arg.get_long() == Some(long))
+                .is_some_and(|arg: &Arg| arg.get_action().takes_values())
+        })
+    };
+    let mut at = 2;
+    let mut has_file = false;
+    while let Some(word) = arguments.get(at) {
+        if word == "--" {
+            return None;
+        }
+        if word.as_encoded_bytes().starts_with(b"-") && word.len() > 1 {
+            at += if takes_value(word) { 2 } else { 1 };
+        } else if !has_file && is_file(word) {
+            has_file = true;
+            at += 1;
+        } else {
+            return Some(at);
+        }
+    }
+    None
+}
+
+fn is_file(word: &OsStr) -> bool {
+    Path::new(word).extension().is_some_and(|end| end == "toml")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_the_command_stay_its_own() {
+        for (typed, wanted) in [
+            ("cloison run ls -l", "cloison run -- ls -l"),
+            ("cloison run a.toml", "cloison run a.toml"),
+            ("cloison run a.toml ls -l", "cloison run a.toml -- ls -l"),
+            ("cloison run a.toml b.toml", "cloison run a.toml -- b.toml"),
+            (
+                "cloison run --name x a.toml --env A=1 --env=B=2 ls --name y",
+                "cloison run --name x a.toml --env A=1 --env=B=2 -- ls --name y",
+            ),
+            (
+                "cloison run --name x -- a.toml",
+                "cloison run --name x -- a.toml",
+            ),
+            ("cloison run ls -- -l", "cloison run -- ls -- -l"),
+            ("cloison check --json", "cloison check --json"),
+        ] {
+            assert_eq!(separated(words(typed)), words(wanted), "{typed}");
+        }
+    }
+
+    #[test]
+    fn number_is_a_process_and_a_word_is_a_name() {
+        assert_eq!(target("12"), Ok(Target::Pid(12)));
+        assert!(matches!(target("web"), Ok(Target::Name(_))));
+        for bad in ["0", "-1", "99999999999", "1a", "Web", ""] {
+            assert!(target(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn port_alone_is_one_of_this_host() {
+        assert_eq!(
+            listen_address("8080"),
+            Ok((Ipv4Addr::LOCALHOST, 8080).into())
+        );
+        assert!(listen_address("[::1]:80").is_ok());
+        assert!(listen_address("localhost:80").is_err());
+        assert!(listen_address("70000").is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! What can go wrong, and the exit code for it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use cloison_sandbox::{IdRange, KernelError, PostureError, SandboxName, SandboxNameError};
+use nix::errno::Errno;
+
+use crate::pool::Clash;
+use crate::settings::FileError;
+
+/// The sandbox could not be started, or the question not be answered.
+pub(crate) const EXIT_OURS: u8 = 125;
+/// The command cannot be executed.
+pub(crate) const EXIT_NOT_EXECUTABLE: u8 = 126;
+/// The command was not found.
+pub(crate) const EXIT_NOT_FOUND: u8 = 127;
+
+/// Why the launcher did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A file of settings is refused: it shows the place itself.
+    #[error(transparent)]
+    File(#[from] Box<FileError>),
+    /// The library refused, or a step failed.
+    #[error("the sandbox was not started")]
+    Start(#[source] cloison_sandbox::Error),
+    /// The sandbox runs, or ran, and could not be handled.
+    #[error("the sandbox {name} is out of control")]
+    Control {
+        name: SandboxName,
+        source: cloison_sandbox::Error,
+    },
+    #[error("the kernel could not be asked what it can do")]
+    Kernel(#[from] KernelError),
+    #[error("no command is given")]
+    NoCommand,
+    #[error("`{0}` is not found in {place}", place = crate::lookup::PATH)]
+    NotOnPath(String),
+    #[error("{program} is not in the root of the sandbox")]
+    NoProgram { program: String },
+    #[error("{program} cannot be executed: {reason}")]
+    NotExecutable {
+        program: String,
+        reason: &'static str,
+    },
+    #[error("the root {} cannot be opened", path.display())]
+    Root { path: PathBuf, source: Errno },
+    #[error("a sandbox named {name} runs already: its launcher is process {launcher}")]
+    NameTaken { name: SandboxName, launcher: i32 },
+    #[error("the ids from {} belong to another sandbox that runs", .0.first())]
+    IdsTaken(IdRange),
+    #[error("every range of ids of the pool belongs to a sandbox that runs")]
+    PoolExhausted,
+    #[error("the ids of sandboxes clash with the host's own")]
+    Clash(#[from] Clash),
+    /// A file or folder of ours, or one that we read, refused.
+    #[error("{doing} {}", path.display())]
+    Path {
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// A record that this program did not write so.
+    #[error("{} is not a record of this program, or is damaged", path.display())]
+    Torn {
+        path: PathBuf,
+        source: Option<serde_json::Error>,
+    },
+    #[error("{} is not safe to keep records in: {reason}", path.display())]
+    UnsafeState { path: PathBuf, reason: &'static str },
+    #[error("what a dead launcher left of the sandbox {name} cannot be removed")]
+    Remains {
+        name: SandboxName,
+        source: cloison_sandbox::CgroupError,
+    },
+    #[error("listening on {address} failed")]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("{doing} failed")]
+    System { doing: &'static str, source: Errno },
+    #[error("the exit status is not known: the process that would tell it was ended")]
+    StatusUnknown,
+    #[error("a name is refused")]
+    Name(#[from] SandboxNameError),
+    #[error("no sandbox named {0} runs")]
+    NoSandbox(SandboxName),
+    #[error("process {0} ended while it was looked at")]
+    Ended(i32),
+    #[error("the process cannot be looked at")]
+    Posture(#[from] PostureError),
+    #[error("writing the output failed")]
+    Output(#[source] io::Error),
+}
+
+impl Error {
+    /// The exit code for it.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotOnPath(_) | Self::NoProgram { .. } => EXIT_NOT_FOUND,
+            Self::NotExecutable { .. } => EXIT_NOT_EXECUTABLE,
+            Self::Start(cloison_sandbox::Error::Step {
+                layer: None, errno, ..
+            }) => match errno {
+                Errno::ENOENT => EXIT_NOT_FOUND,
+                Errno::EACCES | Errno::ENOEXEC => EXIT_NOT_EXECUTABLE,
+                _ => EXIT_OURS,
+            },
+            Self::NoSandbox(_) | Self::Ended(_) | Self::Posture(PostureError::Gone(_)) => 1,
+            _ => EXIT_OURS,
+        }
+    }
+
+    /// What the operator can do, where the message does not say it.
+    pub(crate) fn remedy(&self) -> Option<String> {
+        let fixed = match self {
+            Self::Start(cloison_sandbox::Error::Unavailable(missing)) => missing.remedy,
+            Self::NoCommand => {
+                "give one: `cloison run ls /`, or a FILE.toml; `cloison run --help` has more"
+            }
+            Self::NotOnPath(_) => "name the program by its whole path inside the sandbox",
+            Self::NameTaken { .. } => "choose another with --name, or end that one first",
+            Self::IdsTaken(_) => "leave `ids` out of the file: a free range is taken then",
+            Self::PoolExhausted => "end a sandbox first: a host has room for 4094",
+            Self::Clash(_) => {
+                "change that line: the ids from 1879048192 to 2147352575 belong to sandboxes"
+            }
+            Self::Torn { .. } => {
+                "see that nothing of that sandbox runs, then remove the file; nothing is guessed"
+            }
+            Self::UnsafeState { .. } => "name a directory that only root can enter: --state DIR",
+            _ => return None,
+        };
+        Some(fixed.to_owned())
+    }
+}
+
+/// Names what was done to a path.
+pub(crate) fn at(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::Path {
+        doing,
+        path,
+        source,
+    }
+}
+
+/// Names the call that failed.
+pub(crate) fn call(doing: &'static str) -> impl FnOnce(Errno) -> Error {
+    move |source| Error::System { doing, source }
+}

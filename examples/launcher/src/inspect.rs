@@ -1,0 +1,180 @@
+//! `cloison inspect`: what encloses a process, read anew.
+
+use std::fmt::Write;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use cloison_sandbox::posture::{Knowledge, Reason};
+use cloison_sandbox::{Cgroup, CgroupError, Hierarchies, Posture, PostureError, Vantage};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open};
+use serde::Serialize;
+
+use crate::cli::{self, Target};
+use crate::error::{Error, at, call};
+use crate::report::{escaped, print, print_json};
+use crate::state::{Record, State};
+
+/// What `inspect` found.
+#[derive(Serialize)]
+struct Finding {
+    pid: i32,
+    /// Where it is a sandbox that a launcher wrote down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sandbox: Option<Known>,
+    posture: Posture,
+}
+
+/// What is written down of a sandbox, and the state of its cgroup.
+#[derive(Serialize)]
+struct Known {
+    #[serde(flatten)]
+    record: Record,
+    cgroup_state: Option<&'static str>,
+}
+
+/// Looks at the process and shows it; gives the exit code.
+pub(crate) fn inspect(options: &cli::Inspect) -> Result<u8, Error> {
+    let directory = &options.state.directory;
+    let (pid, record) = match &options.target {
+        Target::Pid(pid) => (*pid, State::find_process(directory, *pid)?),
+        Target::Name(name) => {
+            let absent = || Error::NoSandbox(name.clone());
+            let record = State::find(directory, name)?.ok_or_else(absent)?;
+            let sandbox = record.sandbox.as_ref().ok_or_else(absent)?;
+            (sandbox.pid, Some(record))
+        }
+    };
+    let pidfd = open_process(pid)?;
+    // Asked after the descriptor was opened: it is the one written down.
+    let record = match record {
+        Some(record) if record.sandbox_lives()? => Some(record),
+        _ => match &options.target {
+            Target::Pid(_) => None,
+            Target::Name(name) => return Err(Error::NoSandbox(name.clone())),
+        },
+    };
+    let posture = read(pid)?;
+    if has_ended(pidfd.as_fd())? {
+        return Err(Error::Ended(pid));
+    }
+    let sandbox = record
+        .map(|record| {
+            let cgroup_state = cgroup_state(&record)?;
+            Ok::<_, Error>(Known {
+                record,
+                cgroup_state,
+            })
+        })
+        .transpose()?;
+    let finding = Finding {
+        pid,
+        sandbox,
+        posture,
+    };
+    if options.format.json {
+        print_json(&finding)?;
+    } else {
+        print(&shown(&finding))?;
+    }
+    Ok(0)
+}
+
+fn open_process(pid: i32) -> Result<OwnedFd, Error> {
+    let gone = || Error::Posture(PostureError::Gone(Pid::from_raw(pid)));
+    let number = rustix::process::Pid::from_raw(pid).ok_or_else(gone)?;
+    match pidfd_open(number, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(pidfd),
+        // EINVAL: the number of a thread, or (before 6.9) of none.
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {
+            Err(gone())
+        }
+        Err(errno) => Err(call("opening the process")(Errno::from_raw(
+            errno.raw_os_error(),
+        ))),
+    }
+}
+
+fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, Error> {
+    let mut ended = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    poll(&mut ended, PollTimeout::ZERO)
+        .map(|ready| ready > 0)
+        .map_err(call("looking whether it has ended"))
+}
+
+fn read(pid: i32) -> Result<Posture, Error> {
+    let proc = File::open("/proc").map_err(at("opening", "/proc"))?;
+    let vantage = Vantage::of_caller(&proc).map_err(call("looking at our own namespaces"))?;
+    Ok(Posture::read(&proc, Pid::from_raw(pid), &vantage, None)?)
+}
+
+/// Whether its cgroup runs or stands still, where one can be seen.
+fn cgroup_state(record: &Record) -> Result<Option<&'static str>, Error> {
+    let failed = |source| Error::Remains {
+        name: record.name.clone(),
+        source,
+    };
+    let hierarchies = Hierarchies::find().map_err(failed)?;
+    let cgroup = match Cgroup::take_over(&hierarchies, &record.name) {
+        Ok(cgroup) => cgroup,
+        Err(CgroupError::Absent { .. }) => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let state = match cgroup.is_frozen() {
+        Ok(true) => Some("frozen"),
+        Ok(false) => Some("running"),
+        Err(CgroupError::NoFreezer) => None,
+        Err(error) => return Err(failed(error)),
+    };
+    Ok(state)
+}
+
+fn shown(finding: &Finding) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    match write_finding(&mut text, finding) {
+        Ok(()) | Err(std::fmt::Error) => text,
+    }
+}
+
+fn write_finding(text: &mut String, finding: &Finding) -> std::fmt::Result {
+    match &finding.sandbox {
+        None => writeln!(text, "process {}", finding.pid)?,
+        Some(Known {
+            record,
+            cgroup_state,
+        }) => {
+            writeln!(
+                text,
+                "sandbox {}: process {}, launched by process {}, ids from {}, cgroup {}",
+                record.name,
+                finding.pid,
+                record.launcher.pid,
+                record.ids.first(),
+                cgroup_state.unwrap_or("not seen from here"),
+            )?;
+        }
+    }
+    writeln!(text)?;
+    for fact in finding.posture.facts() {
+        let field = fact.field().name();
+        let earlier = finding
+            .sandbox
+            .as_ref()
+            .filter(|_| fact.known() == Knowledge::Unreadable(Reason::NotReported))
+            .and_then(|known| known.record.self_reported.get(field));
+        let (value, known) = match earlier {
+            Some(value) => (value.clone(), "self-reported before it started".to_owned()),
+            None => (fact.value().to_string(), fact.known().to_string()),
+        };
+        let layer = fact.layer().name();
+        writeln!(
+            text,
+            "{layer:<20} {field:<28} {}  [{known}]",
+            escaped(&value)
+        )?;
+    }
+    Ok(())
+}

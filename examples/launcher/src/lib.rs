@@ -1,0 +1,3 @@
+//! What of the launcher other programs use: the relay.
+
+pub mod relay;

@@ -1,0 +1,122 @@
+//! What the operator sees of us: output, errors, and text that is not ours.
+
+use std::error::Error as _;
+use std::io::{self, IsTerminal, Write};
+
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
+use crate::error::Error;
+
+/// `text` fit for a terminal: what moves the cursor, or the direction of
+/// reading, becomes `\u{..}`.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_bidirectional(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// `text` with the same, each in as many bytes: for a file whose places are
+/// shown.
+pub(crate) fn covered(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if (c.is_control() && c != '\n') || is_bidirectional(c) {
+            shown.extend(std::iter::repeat_n('?', c.len_utf8()));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+fn is_bidirectional(c: char) -> bool {
+    matches!(c,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{feff}')
+}
+
+/// Writes `text` to standard output. A reader who has gone wants no more, and
+/// that is no error.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Error::Output),
+    }
+}
+
+/// Writes `value` to standard output as JSON.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
+    let mut text =
+        serde_json::to_string_pretty(value).map_err(|error| Error::Output(error.into()))?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Says one line on standard error.
+pub(crate) fn notice(text: &str) {
+    say(&format!("cloison: {}\n", escaped(text)));
+}
+
+/// Says what went wrong on standard error: the message, what caused it, and
+/// what to do, a line each; an error in a file with its place.
+pub(crate) fn explain(error: &Error) {
+    if let Error::File(error) = error {
+        let theme = match (io::stderr().is_terminal(), std::env::var_os("NO_COLOR")) {
+            (true, None) => GraphicalTheme::unicode(),
+            (true, Some(_)) => GraphicalTheme::unicode_nocolor(),
+            (false, _) => GraphicalTheme::none(),
+        };
+        let mut text = String::new();
+        let rendered = GraphicalReportHandler::new_themed(theme)
+            .with_width(100)
+            .render_report(&mut text, error.as_ref());
+        if rendered.is_ok() {
+            say(&text);
+            return;
+        }
+    }
+    let mut text = format!("cloison: {}\n", escaped(&error.to_string()));
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!("  because {}\n", escaped(&cause.to_string())));
+        source = cause.source();
+    }
+    if let Some(remedy) = error.remedy() {
+        text.push_str(&format!("  remedy: {}\n", escaped(&remedy)));
+    }
+    say(&text);
+}
+
+fn say(text: &str) {
+    // Nobody is left to tell that nobody listens.
+    match io::stderr().lock().write_all(text.as_bytes()) {
+        Ok(()) | Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cannot_steer_a_terminal() {
+        assert_eq!(escaped("a\x1b[2J\n"), "a\\u{1b}[2J\\u{a}");
+        assert_eq!(escaped("\u{202e}x"), "\\u{202e}x");
+        assert_eq!(escaped("é λ"), "é λ");
+    }
+
+    #[test]
+    fn covered_text_keeps_its_places() {
+        let text = "a\x1b[2J\u{9b}\u{202e}é\n";
+        let shown = covered(text);
+        assert_eq!(shown, "a?[2J?????é\n");
+        assert_eq!(shown.len(), text.len());
+    }
+}

@@ -1,0 +1,234 @@
+//! `cloison run`: one sandbox in the foreground.
+
+mod listen;
+mod signals;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use cloison_sandbox::{Access, Io, Plan, Prepared, Root, Sandbox, SandboxName, Spec, Streams};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::error::{Error, call};
+use crate::settings::{self, Source};
+use crate::state::State;
+use crate::streams::{self, Ends};
+use crate::terminal::{self, Terminal};
+use crate::{cli, kernel, lookup, pool};
+
+use listen::Listeners;
+use signals::{Received, Signals};
+
+/// Runs the sandbox and gives the exit code of its command.
+pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
+    // From here on a signal waits for the sandbox, and ends nothing halfway.
+    let mut signals = Signals::take()?;
+    let (mut spec, source) = settle(&options)?;
+    let waivers = settings::waivers(options.host.file.as_deref())?;
+    let refused = |error| match (error, &source) {
+        (cloison_sandbox::Error::Refused(refused), Some(source)) => source.refused(&refused),
+        (error, _) => Error::Start(error),
+    };
+    lookup::settle(&mut spec)?;
+    spec.check().map_err(|error| refused(error.into()))?;
+    let kernel = kernel::of_this_host()?;
+    let ids = spec.ids.map_or(pool::POOL, pool::ids_of);
+    if let Some(clash) = pool::clashes(&ids)?.into_iter().next() {
+        return Err(clash.into());
+    }
+    let listeners = Listeners::open(&options.listen)?;
+    let mut registration = State::open(&options.state.directory)?.register(&spec.name, spec.ids)?;
+    spec.ids = Some(registration.ids());
+
+    let prepared = Prepared::new(&spec).map_err(Error::Start)?;
+    let (sockets, relays) = listeners.enter(prepared.network.as_fd())?;
+    let (streams, ends) = if terminal::is_wanted() {
+        (Streams::Terminal, None)
+    } else {
+        let (streams, ends) = streams::pipes()?;
+        (streams, Some(ends))
+    };
+    let io = Io { streams, sockets };
+    let mut held = Plan::new(&spec, &kernel, &waivers, prepared, io)
+        .map_err(&refused)?
+        .hold()
+        .map_err(&refused)?;
+    let terminal = held.take_terminal();
+    registration.note(&held)?;
+
+    let connection = Connection::make(terminal, ends)?;
+    let relaying = relays.start()?;
+    let sandbox = held.start().map_err(Error::Start)?;
+    let ended = attend(sandbox, &spec.name, connection, &mut signals);
+    relaying.stop();
+    let code = ended?;
+    registration.finish()?;
+    Ok(code)
+}
+
+/// The spec: what the command line says before what the file says.
+fn settle(options: &cli::Run) -> Result<(Spec, Option<Source>), Error> {
+    let (mut spec, source) = match &options.file {
+        Some(file) => {
+            let (spec, source) = settings::spec(file)?;
+            (spec, Some(source))
+        }
+        None if options.command.is_empty() => return Err(Error::NoCommand),
+        None => (bare()?, None),
+    };
+    if let Some(name) = &options.name {
+        spec.name = name.clone();
+    }
+    if let Some(path) = &options.root {
+        spec.root = Root::Directory {
+            path: path.clone(),
+            access: Access::ReadOnly,
+        };
+    }
+    if !options.command.is_empty() {
+        spec.command.clone_from(&options.command);
+    }
+    spec.environment.extend(options.env.iter().cloned());
+    Ok((spec, source))
+}
+
+/// The spec of a command that no file describes.
+fn bare() -> Result<Spec, Error> {
+    let name = SandboxName::new(format!("run-{}", std::process::id()));
+    let mut spec = Spec::new(name?, Vec::new());
+    let environment = &mut spec.environment;
+    environment.insert("HOME".to_owned(), "/".to_owned());
+    environment.insert("PATH".to_owned(), lookup::PATH.to_owned());
+    // The operator's, but only a plain word.
+    let term = std::env::var("TERM").ok().filter(|term| {
+        term.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-+._".contains(&byte))
+    });
+    if let Some(term) = term.filter(|_| terminal::is_wanted()) {
+        environment.insert("TERM".to_owned(), term);
+    }
+    Ok(spec)
+}
+
+/// The sandbox's streams, and the operator's terminal if it has one.
+struct Connection {
+    ends: Ends,
+    terminal: Option<Terminal>,
+}
+
+impl Connection {
+    fn make(terminal: Option<OwnedFd>, ends: Option<Ends>) -> Result<Self, Error> {
+        match (terminal, ends) {
+            (Some(side), None) => {
+                let terminal = Terminal::connect(side)?;
+                let ends = streams::of_terminal(terminal.side()?, terminal.side()?)?;
+                Ok(Self {
+                    ends,
+                    terminal: Some(terminal),
+                })
+            }
+            (_, Some(ends)) => Ok(Self {
+                ends,
+                terminal: None,
+            }),
+            (None, None) => Err(Error::Start(cloison_sandbox::Error::Died)),
+        }
+    }
+}
+
+/// Carries bytes and signals until the sandbox has ended and its output has
+/// arrived; then takes it away.
+fn attend(
+    sandbox: Sandbox,
+    name: &SandboxName,
+    connection: Connection,
+    signals: &mut Signals,
+) -> Result<u8, Error> {
+    let out_of_control = |source| Error::Control {
+        name: name.clone(),
+        source,
+    };
+    let Connection { ends, terminal } = connection;
+    let arrived = match ends.carry() {
+        Ok(arrived) => arrived,
+        Err(error) => {
+            sandbox.remove().map_err(out_of_control)?;
+            return Err(error);
+        }
+    };
+    let attended = hand_on(&sandbox, terminal.as_ref(), signals);
+    // Whatever happened, it is taken away.
+    let status = sandbox.remove().map_err(out_of_control);
+    attended?;
+    let code = status?.code();
+    wait_for_output(&arrived, signals)?;
+    drop(terminal);
+    let code = code.ok_or(Error::StatusUnknown)?;
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// Hands signals on until the sandbox ends.
+fn hand_on(
+    sandbox: &Sandbox,
+    terminal: Option<&Terminal>,
+    signals: &mut Signals,
+) -> Result<(), Error> {
+    loop {
+        if wait(sandbox, signals)? {
+            return Ok(());
+        }
+        while let Some(received) = signals.next()? {
+            match (received, terminal) {
+                (Received::ForCommand(signal), _) => match sandbox.signal(signal) {
+                    Ok(()) | Err(cloison_sandbox::Error::Died) => {}
+                    Err(error) => return Err(Error::Start(error)),
+                },
+                (Received::NewSize, Some(terminal)) => terminal.pass_size(),
+                (Received::Stop, Some(terminal)) => {
+                    terminal.restore()?;
+                    signals::stop()?;
+                    terminal.set_raw()?;
+                    terminal.pass_size();
+                }
+                (Received::Stop, None) => signals::stop()?,
+                (Received::NewSize, None) => {}
+            }
+        }
+    }
+}
+
+/// Waits until all output has arrived, or a signal says that nobody wants it.
+fn wait_for_output(arrived: &OwnedFd, signals: &mut Signals) -> Result<(), Error> {
+    loop {
+        if wait(arrived, signals)? {
+            return Ok(());
+        }
+        while let Some(received) = signals.next()? {
+            match received {
+                Received::ForCommand(_) => return Ok(()),
+                Received::Stop => signals::stop()?,
+                Received::NewSize => {}
+            }
+        }
+    }
+}
+
+/// Waits for `end` or a signal; whether it was `end`.
+fn wait(end: &impl AsFd, signals: &Signals) -> Result<bool, Error> {
+    let mut waiting = [
+        PollFd::new(end.as_fd(), PollFlags::POLLIN),
+        PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+    ];
+    match poll(&mut waiting, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(call("waiting")(errno)),
+    }
+    let [end, _] = waiting;
+    Ok(end.revents().is_some_and(|events| !events.is_empty()))
+}
+
+/// An error of the standard library, as ours are.
+pub(crate) fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
+}

@@ -1,0 +1,305 @@
+//! What runs now: one record a name, one lock a range of ids.
+//!
+//! Everything here changes under one lock, held for moments. A range's own
+//! lock is held as long as its sandbox. The record of a launcher that died is
+//! swept at the next start, with all that its sandbox left: so a range is
+//! never handed out while a process still has its ids.
+
+mod process;
+mod record;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use cloison_sandbox::posture::Knowledge;
+use cloison_sandbox::{Cgroup, CgroupError, Held, Hierarchies, IdRange, SandboxName};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+pub(crate) use process::Process;
+pub(crate) use record::Record;
+
+use crate::error::{Error, at, call};
+use crate::pool;
+
+/// A directory that only its owner, this user, can change.
+#[derive(Debug)]
+pub(crate) struct State {
+    directory: PathBuf,
+}
+
+/// The right to change what is in a [`State`].
+struct Exclusive(#[expect(dead_code, reason = "held for its lock")] Flock<File>);
+
+/// A name and a range of ids that are ours. Dropping it gives both back.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    state: State,
+    record: Record,
+    ids: IdRange,
+    // Its lock is what keeps the range.
+    _range: Flock<File>,
+    is_over: bool,
+}
+
+impl State {
+    /// Opens `directory`, made if it is missing.
+    pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
+        let make = |path: &Path| {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+                .map_err(at("making", path))
+        };
+        make(directory)?;
+        let found = fs::symlink_metadata(directory).map_err(at("opening", directory))?;
+        let reason = if !found.is_dir() {
+            Some("it is not a directory")
+        } else if found.uid() != nix::unistd::geteuid().as_raw() {
+            Some("it belongs to another user")
+        } else if found.mode() & 0o022 != 0 {
+            Some("others can write in it")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            return Err(Error::UnsafeState {
+                path: directory.to_owned(),
+                reason,
+            });
+        }
+        make(&directory.join("ids"))?;
+        Ok(Self {
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// The record of `name`, if its launcher lives.
+    pub(crate) fn find(directory: &Path, name: &SandboxName) -> Result<Option<Record>, Error> {
+        let path = record::path(directory, name);
+        match Record::read(&path) {
+            Ok(record) => Ok(record.launcher_lives()?.then_some(record)),
+            Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The record of the sandbox whose process 1 is `pid`, if there is one.
+    pub(crate) fn find_process(directory: &Path, pid: i32) -> Result<Option<Record>, Error> {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries.map_err(at("listing", directory))?,
+        };
+        for entry in entries {
+            let path = entry.map_err(at("listing", directory))?.path();
+            if path.extension().is_none_or(|end| end != "json") {
+                continue;
+            }
+            match Record::read(&path) {
+                Ok(record)
+                    if record
+                        .sandbox
+                        .as_ref()
+                        .is_some_and(|found| found.pid == pid) =>
+                {
+                    return Ok(Some(record));
+                }
+                // One that went away meanwhile is not this one.
+                Ok(_) | Err(Error::Path { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes `name` and a range of ids: `wanted`, or a free one of the pool.
+    pub(crate) fn register(
+        self,
+        name: &SandboxName,
+        wanted: Option<IdRange>,
+    ) -> Result<Registration, Error> {
+        let exclusive = self.lock()?;
+        let living = self.sweep(&exclusive)?;
+        if let Some(record) = living.iter().find(|record| record.name == *name) {
+            return Err(Error::NameTaken {
+                name: name.clone(),
+                launcher: record.launcher.pid,
+            });
+        }
+        let in_use = |range: &IdRange| living.iter().any(|record| record.ids == *range);
+        let (ids, range) = match wanted {
+            Some(range) if in_use(&range) => return Err(Error::IdsTaken(range)),
+            Some(range) => (range, self.take(range)?.ok_or(Error::IdsTaken(range))?),
+            None => self.take_free(in_use)?,
+        };
+        let record = Record::new(name.clone(), ids)?;
+        let registration = Registration {
+            state: self,
+            record,
+            ids,
+            _range: range,
+            is_over: false,
+        };
+        registration.record.write(&registration.state.directory)?;
+        Ok(registration)
+    }
+
+    fn take_free(
+        &self,
+        in_use: impl Fn(&IdRange) -> bool,
+    ) -> Result<(IdRange, Flock<File>), Error> {
+        for range in pool::ranges().filter(|range| !in_use(range)) {
+            if let Some(lock) = self.take(range)? {
+                return Ok((range, lock));
+            }
+        }
+        Err(Error::PoolExhausted)
+    }
+
+    /// The lock of `range`, unless somebody has it.
+    fn take(&self, range: IdRange) -> Result<Option<Flock<File>>, Error> {
+        let path = self.range_path(range);
+        match Flock::lock(open_lock(&path)?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(at("locking", path)(errno.into())),
+        }
+    }
+
+    fn range_path(&self, range: IdRange) -> PathBuf {
+        self.directory.join("ids").join(range.first().to_string())
+    }
+
+    fn lock(&self) -> Result<Exclusive, Error> {
+        let path = self.directory.join("lock");
+        let mut file = open_lock(&path)?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusive) {
+                Ok(lock) => return Ok(Exclusive(lock)),
+                Err((back, Errno::EINTR)) => file = back,
+                Err((_, errno)) => return Err(at("locking", path)(errno.into())),
+            }
+        }
+    }
+
+    /// Removes what dead launchers left; gives the records of the living.
+    fn sweep(&self, _exclusive: &Exclusive) -> Result<Vec<Record>, Error> {
+        let failed = || at("listing", self.directory.as_path());
+        let mut living = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed())? {
+            let path = entry.map_err(failed())?.path();
+            if path.extension().is_some_and(|end| end == "part") {
+                remove(&path)?;
+            }
+            if path.extension().is_none_or(|end| end != "json") {
+                continue;
+            }
+            let record = Record::read(&path)?;
+            if record.launcher_lives()? {
+                living.push(record);
+            } else {
+                self.bury(&record)?;
+                remove(&path)?;
+            }
+        }
+        Ok(living)
+    }
+
+    /// Ends what is left of a sandbox whose launcher died, and removes it.
+    fn bury(&self, record: &Record) -> Result<(), Error> {
+        if record.is_of_this_boot()? {
+            if let Some(process) = &record.sandbox {
+                process
+                    .kill()
+                    .map_err(call("ending a sandbox that lost its launcher"))?;
+            }
+            let remains = |source| Error::Remains {
+                name: record.name.clone(),
+                source,
+            };
+            let hierarchies = Hierarchies::find().map_err(remains)?;
+            match Cgroup::take_over(&hierarchies, &record.name) {
+                Ok(mut cgroup) => cgroup
+                    .kill()
+                    .and_then(|()| cgroup.remove())
+                    .map_err(remains)?,
+                Err(CgroupError::Absent { .. }) => {}
+                Err(error) => return Err(remains(error)),
+            }
+        }
+        remove(&self.range_path(record.ids))
+    }
+}
+
+impl Registration {
+    /// The range of ids.
+    pub(crate) fn ids(&self) -> IdRange {
+        self.ids
+    }
+
+    /// Writes down the sandbox itself, before it runs anything foreign.
+    pub(crate) fn note(&mut self, held: &Held) -> Result<(), Error> {
+        let process = Process::find(held.pid().as_raw());
+        self.record.sandbox = Some(process.map_err(call("reading the start time"))?);
+        self.record.self_reported = held
+            .posture()
+            .facts()
+            .filter(|fact| fact.known() == Knowledge::SelfReported)
+            .map(|fact| (fact.field().name().to_owned(), fact.value().to_string()))
+            .collect();
+        self.record.cgroups = held
+            .prepared()
+            .cgroup
+            .membership()
+            .into_iter()
+            .map(|(hierarchy, path)| (hierarchy.to_string(), path))
+            .collect();
+        self.record.write(&self.state.directory)
+    }
+
+    /// Gives name and ids back. Nothing of the sandbox is left by now.
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
+        self.remove()
+    }
+
+    fn remove(&mut self) -> Result<(), Error> {
+        if self.is_over {
+            return Ok(());
+        }
+        self.is_over = true;
+        let _exclusive = self.state.lock()?;
+        remove(&record::path(&self.state.directory, &self.record.name))?;
+        remove(&self.state.range_path(self.ids))
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // The error that made us drop it is the one to tell of; the next
+        // start sweeps what stays.
+        match self.remove() {
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File, Error> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
+        .open(path)
+        .map_err(at("opening", path))
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("removing", path)(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,123 @@
+//! What is written down of a sandbox that runs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use cloison_sandbox::{IdRange, SandboxName};
+use serde::{Deserialize, Serialize};
+
+use super::Process;
+use crate::error::{Error, at, call};
+
+/// The form of a record.
+const VERSION: u32 = 1;
+
+/// One sandbox that runs, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    version: u32,
+    /// The boot in which the numbers of processes count.
+    boot_id: String,
+    pub(crate) name: SandboxName,
+    pub(crate) ids: IdRange,
+    pub(crate) launcher: Process,
+    /// Its process 1, once there is one.
+    pub(crate) sandbox: Option<Process>,
+    /// Its cgroup in each hierarchy, as the launcher sees it.
+    pub(crate) cgroups: BTreeMap<String, String>,
+    /// What it said of itself while it was held: the field and its value.
+    pub(crate) self_reported: BTreeMap<String, String>,
+}
+
+/// Where the record of `name` is.
+pub(super) fn path(directory: &Path, name: &SandboxName) -> PathBuf {
+    directory.join(format!("{name}.json"))
+}
+
+impl Record {
+    /// That of a sandbox to come, of this process.
+    pub(super) fn new(name: SandboxName, ids: IdRange) -> Result<Self, Error> {
+        let launcher = Process::find(nix::unistd::getpid().as_raw());
+        Ok(Self {
+            version: VERSION,
+            boot_id: boot_id()?,
+            name,
+            ids,
+            launcher: launcher.map_err(call("reading our own start time"))?,
+            sandbox: None,
+            cgroups: BTreeMap::new(),
+            self_reported: BTreeMap::new(),
+        })
+    }
+
+    pub(super) fn read(path: &Path) -> Result<Self, Error> {
+        let torn = |source| Error::Torn {
+            path: path.to_owned(),
+            source,
+        };
+        let bytes = fs::read(path).map_err(at("reading", path))?;
+        let record: Self = serde_json::from_slice(&bytes).map_err(|error| torn(Some(error)))?;
+        let is_named = path
+            .file_stem()
+            .is_some_and(|stem| stem == record.name.as_str());
+        if record.version == VERSION && is_named {
+            Ok(record)
+        } else {
+            Err(torn(None))
+        }
+    }
+
+    /// Writes it whole: nobody ever sees half of it.
+    pub(super) fn write(&self, directory: &Path) -> Result<(), Error> {
+        let part = directory.join(format!("{}.part", self.name));
+        let whole = path(directory, &self.name);
+        let bytes = serde_json::to_vec(self).map_err(|error| Error::Torn {
+            path: whole.clone(),
+            source: Some(error),
+        })?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&part)
+            .map_err(at("making", &part))?;
+        file.write_all(&bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(at("writing", &part))?;
+        fs::rename(&part, &whole).map_err(at("naming", &whole))?;
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(at("writing", directory))
+    }
+
+    /// Whether the launcher that wrote it still lives.
+    pub(crate) fn launcher_lives(&self) -> Result<bool, Error> {
+        let lives = || {
+            self.launcher
+                .lives()
+                .map_err(call("looking for a launcher"))
+        };
+        Ok(self.is_of_this_boot()? && lives()?)
+    }
+
+    /// Whether its process 1 still lives.
+    pub(crate) fn sandbox_lives(&self) -> Result<bool, Error> {
+        let lives = |process: &Process| process.lives().map_err(call("looking for a sandbox"));
+        Ok(self.is_of_this_boot()? && self.sandbox.as_ref().map_or(Ok(false), lives)?)
+    }
+
+    pub(super) fn is_of_this_boot(&self) -> Result<bool, Error> {
+        Ok(boot_id()? == self.boot_id)
+    }
+}
+
+fn boot_id() -> Result<String, Error> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let text = fs::read_to_string(PATH).map_err(at("reading", PATH))?;
+    Ok(text.trim_end().to_owned())
+}
