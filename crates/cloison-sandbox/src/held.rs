@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use cloison_linux::host;
 use cloison_linux::steps::Report;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::stat::Mode;
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -38,6 +38,8 @@ pub struct Held {
     terminal: Option<OwnedFd>,
     credentials: OwnedFd,
     has_init: bool,
+    /// What takes time to let go of: see [`Observer::mount_namespace`].
+    unhurried: Vec<OwnedFd>,
 }
 
 impl Held {
@@ -55,6 +57,7 @@ impl Held {
             terminal: plan.terminal,
             credentials: plan.credentials,
             has_init: plan.has_init,
+            unhurried: Vec::with_capacity(2),
         };
         held.read_back()?;
         Ok(held)
@@ -110,12 +113,14 @@ impl Held {
             return Err(Error::Died);
         }
         self.spawned.on_drop = OnDrop::Leave;
+        self.unhurried.push(self.credentials);
         Ok(Sandbox::started(
             self.spawned,
             self.expected,
             self.report,
             self.prepared,
             self.has_init,
+            self.unhurried,
         ))
     }
 
@@ -125,7 +130,11 @@ impl Held {
             .map_err(|errno| self.failed(errno))?;
         // While the child is busy with its steps.
         let observer = Observer::new(self.spawned.pid)?;
+        self.unhurried
+            .extend(observer.mount_namespace(self.spawned.pid));
         let report = self.receive()?.ok_or(Error::Died)?;
+        self.unhurried
+            .extend(observer.mount_namespace(self.spawned.pid));
         self.report = self_report(&report);
         self.posture = observer.read(&self.spawned, Some(&self.report))?;
         let differences = self.posture.differences(&self.expected);
@@ -185,6 +194,23 @@ impl Observer {
         let mut vantage = Vantage::of_caller(&proc).map_err(unreadable)?;
         vantage.keyring = host::session_keyring().ok();
         Ok(Self { proc, vantage })
+    }
+
+    /// The mount namespace that a process is in now: the staged one before it
+    /// is held, its own afterwards.
+    ///
+    /// When the last hold on one ends, the kernel takes its mounts apart and
+    /// waits for a grace period before the process goes on, or before its
+    /// parent hears of its end. While somebody else holds it, it does not.
+    /// So none at all is no error: that is only slower.
+    fn mount_namespace(&self, pid: i32) -> Option<OwnedFd> {
+        openat(
+            &self.proc,
+            format!("{pid}/ns/mnt").as_str(),
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .ok()
     }
 
     /// Reads what encloses a process that we have a pidfd of.

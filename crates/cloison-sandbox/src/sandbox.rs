@@ -1,6 +1,6 @@
 //! A running sandbox.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cloison_linux::host;
 use cloison_linux::message::Answer;
@@ -60,6 +60,9 @@ pub struct Sandbox {
     prepared: Prepared,
     has_init: bool,
     status: Option<ExitStatus>,
+    /// Mounts and mount namespaces: to let go of them takes a grace period,
+    /// which nobody should wait for who wants to hear of its end.
+    _unhurried: Vec<OwnedFd>,
 }
 
 impl Sandbox {
@@ -69,6 +72,7 @@ impl Sandbox {
         report: SelfReport,
         prepared: Prepared,
         has_init: bool,
+        unhurried: Vec<OwnedFd>,
     ) -> Self {
         Self {
             spawned,
@@ -77,6 +81,7 @@ impl Sandbox {
             prepared,
             has_init,
             status: None,
+            _unhurried: unhurried,
         }
     }
 

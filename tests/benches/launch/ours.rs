@@ -56,9 +56,7 @@ impl Common {
         }
         Ok(Self {
             spec,
-            kernel: Kernel::complete()
-                .without(cloison_sandbox::Feature::CoreScheduling)
-                .without(cloison_sandbox::Feature::StoreBypassControl),
+            kernel: Kernel::probe()?,
             waivers,
         })
     }

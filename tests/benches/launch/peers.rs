@@ -35,8 +35,7 @@ impl Whole {
             arguments: ["run", "--", COMMAND].map(str::to_owned).to_vec(),
         };
         whole
-            .launch()
-            .map(|_| ())
+            .check()
             .map_err(|error| format!("the launcher does not run: {error}"))?;
         Ok(whole)
     }
@@ -77,10 +76,24 @@ impl Whole {
             arguments,
         };
         whole
-            .launch()
-            .map(|_| ())
+            .check()
             .map_err(|error| format!("bubblewrap does not run: {error}"))?;
         Ok(whole)
+    }
+
+    /// Whether a command is run at all: what does nothing would be fast.
+    fn check(&self) -> Result<(), Box<dyn Error>> {
+        let (_, options) = self.arguments.split_last().ok_or("no command")?;
+        let output = Command::new(&self.program)
+            .args(options)
+            .args(["/usr/bin/echo", "it runs"])
+            .stdin(Stdio::null())
+            .output()?;
+        if output.status.success() && output.stdout == b"it runs\n" {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{}: {}", output.status, said.trim()).into())
     }
 
     /// The command line, and what the program says of its version.
