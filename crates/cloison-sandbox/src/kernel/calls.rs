@@ -89,6 +89,9 @@ fn beneath() -> Result<(), Absence> {
 
 fn mount_api() -> Result<(), Absence> {
     let tree = host::open_tree(None, c"/", Reach::One).map_err(refused)?;
+    if let Err(Absence::Refused(Errno::ENOSYS)) = tmpfs(false) {
+        return Err(Absence::Refused(Errno::ENOSYS));
+    }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     openat(&tree, c".", flags, Mode::empty())
         .map(|_| ())
@@ -180,6 +183,6 @@ fn landlock(found: &mut Found) -> Result<(), KernelError> {
     Ok(())
 }
 
-fn refused(failed: cloison_linux::sys::Errno) -> Absence {
+pub(super) fn refused(failed: cloison_linux::sys::Errno) -> Absence {
     Absence::Refused(errno(failed))
 }

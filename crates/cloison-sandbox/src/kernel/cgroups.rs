@@ -8,7 +8,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::probe::Found;
-use super::trial::{self, Answer, Trial};
+use super::trial::{self, Trial};
 use super::{Absence, Feature, KernelError, NotNeeded, State};
 use crate::{Cgroup, CgroupError, Hierarchies, Hierarchy, SandboxName};
 
@@ -26,8 +26,9 @@ enum Entry {
 
 /// Tries it.
 pub(super) fn try_all(found: &mut Found) -> Result<(), KernelError> {
-    if !found.has(Feature::Clone3) {
-        let needs = Absence::Needs(Feature::Clone3);
+    let needed = [Feature::Clone3, Feature::CloseRange, Feature::Openat2];
+    if let Some(need) = found.missing(&needed) {
+        let needs = Absence::Needs(need);
         found.absent(Feature::CgroupFreezer, needs)?;
         return found.absent(Feature::CloneIntoCgroup, needs);
     }
@@ -152,14 +153,12 @@ fn freeze_one(cgroup: &Cgroup, entry: Entry) -> Result<(), Failure> {
             list.push(None, Op::EnterCgroup, [slot.into()]);
         }
     }
+    trial::let_go(&mut list);
     list.push(None, Op::Report, []);
     list.push(None, Op::Wait, []);
     let mut trial = Trial::start(&list).map_err(Failure::Clone)?;
-    match trial.answer().map_err(refused)? {
-        Answer::Held(_) => {}
-        Answer::Failed(report) => return Err(refused(Errno::from_raw(report.errno))),
-        Answer::Silent | Answer::Stuck => return Err(Failure::Cgroup(Absence::NoAnswer)),
-    }
+    let said = trial.answer().map_err(refused)?;
+    said.held().map_err(Failure::Cgroup)?;
     if cgroup.processes()?.is_empty() {
         return Err(Failure::Cgroup(Absence::Powerless));
     }

@@ -41,6 +41,11 @@ impl Found {
         self.state(feature) == Some(State::Present)
     }
 
+    /// The first of `needs` that is not there.
+    pub(super) fn missing(&self, needs: &[Feature]) -> Option<Feature> {
+        needs.iter().copied().find(|need| !self.has(*need))
+    }
+
     pub(super) fn set(&mut self, feature: Feature, state: State) {
         self.states.insert(feature, state);
     }
@@ -57,7 +62,10 @@ impl Found {
         {
             return Err(KernelError::Exhausted { feature, errno });
         }
-        self.set(feature, State::Absent(absence));
+        // The first reason is the nearest.
+        if !matches!(self.state(feature), Some(State::Absent(_))) {
+            self.set(feature, State::Absent(absence));
+        }
         Ok(())
     }
 
@@ -73,10 +81,6 @@ impl Found {
             }
             Err(absence) => self.absent(feature, absence),
         }
-    }
-
-    pub(super) fn broken(&self, errno: Errno) -> KernelError {
-        KernelError::Unheard(errno)
     }
 }
 
@@ -103,10 +107,11 @@ impl Kernel {
     /// older one all else is taken to be missing as well.
     pub fn probe() -> Result<Self, KernelError> {
         let mut found = Found::default();
-        process::try_pidfds(&mut found)?;
+        process::try_clone(&mut found)?;
         calls::try_all(&mut found)?;
         process::ask_speculation(&mut found)?;
         process::ordinary(&found).run(&mut found)?;
+        process::try_signal(&mut found)?;
         process::capabilities().run(&mut found)?;
         process::mounts().run(&mut found)?;
         process::confinement(&found).run(&mut found)?;

@@ -3,9 +3,10 @@
 use std::os::fd::OwnedFd;
 
 use cloison_linux::host::{self, Handled, PrctlQuestion};
-use cloison_linux::steps::{NONE, Op};
+use cloison_linux::steps::Op;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::wait::WaitStatus;
 
@@ -29,44 +30,56 @@ const CLONE_NEWNET: u64 = 0x4000_0000;
 const SECUREBITS: u64 = 0xef;
 /// An error number that no call of a trial returns by itself.
 const MADE_UP: Errno = Errno::EL2HLT;
-/// Any port: what is bound to it is in a network namespace of its own where
-/// there are any, and closed at once.
-const PORT: u64 = 9;
-
-/// A process with a descriptor, signalled and asked through it.
-pub(super) fn try_pidfds(found: &mut Found) -> Result<(), KernelError> {
+/// A process is made and heard.
+pub(super) fn try_clone(found: &mut Found) -> Result<(), KernelError> {
     let mut list = trial::list(0);
+    list.push(None, Op::Report, []);
+    let trial = match Trial::start(&list) {
+        Ok(trial) => trial,
+        Err(errno) => return found.refused(Feature::Clone3, errno),
+    };
+    let said = trial.answer().map_err(KernelError::Unheard)?;
+    found.record(Feature::Clone3, said.held().map(|_| ()))
+}
+
+/// A process that waits is ended through its descriptor, and says how.
+pub(super) fn try_signal(found: &mut Found) -> Result<(), KernelError> {
+    if let Some(need) = found.missing(&[Feature::Clone3, Feature::CloseRange]) {
+        found.absent(Feature::PidfdSendSignal, Absence::Needs(need))?;
+        return found.absent(Feature::PidfdExitInfo, Absence::Needs(need));
+    }
+    let mut list = trial::list(0);
+    trial::let_go(&mut list);
     list.push(None, Op::Report, []);
     list.push(None, Op::Wait, []);
     let mut trial = match Trial::start(&list) {
         Ok(trial) => trial,
-        Err(errno) => {
-            found.refused(Feature::Clone3, errno)?;
-            for feature in [Feature::PidfdSendSignal, Feature::PidfdExitInfo] {
-                found.absent(feature, Absence::Needs(Feature::Clone3))?;
-            }
-            return Ok(());
-        }
+        Err(errno) => return found.refused(Feature::PidfdSendSignal, errno),
     };
-    let clone = match trial.answer().map_err(|errno| found.broken(errno))? {
-        Answer::Held(_) => Ok(()),
-        Answer::Failed(report) => Err(Absence::Refused(Errno::from_raw(report.errno))),
-        Answer::Silent | Answer::Stuck => Err(Absence::NoAnswer),
-    };
-    found.record(Feature::Clone3, clone)?;
-    let ended = trial.end();
-    found.record(Feature::PidfdSendSignal, ended.map_err(Absence::Refused))?;
-    let status = match ended.map(|()| host::exit_status(trial.pidfd())) {
-        Err(_) => Err(Absence::Needs(Feature::PidfdSendSignal)),
-        Ok(Ok(Some(SIGKILLED))) => Ok(()),
-        Ok(Ok(_)) => Err(Absence::Powerless),
-        Ok(Err(failed)) => Err(Absence::Refused(errno(failed))),
+    let said = trial.answer().map_err(KernelError::Unheard)?;
+    let ended = said
+        .held()
+        .and_then(|_| host::send_signal(trial.pidfd(), SIGKILL).map_err(calls::refused))
+        .and_then(|()| match trial.wait().map_err(Absence::Refused)? {
+            // Reaped by somebody else.
+            None | Some(WaitStatus::Signaled(_, Signal::SIGKILL, _)) => Ok(()),
+            Some(_) => Err(Absence::Powerless),
+        });
+    found.record(Feature::PidfdSendSignal, ended)?;
+    if ended.is_err() {
+        let needs = Absence::Needs(Feature::PidfdSendSignal);
+        return found.absent(Feature::PidfdExitInfo, needs);
+    }
+    let status = match host::exit_status(trial.pidfd()).map_err(calls::refused) {
+        Ok(Some(SIGKILL)) => Ok(()),
+        Ok(_) => Err(Absence::Powerless),
+        Err(absence) => Err(absence),
     };
     found.record(Feature::PidfdExitInfo, status)
 }
 
-/// The wait status of a process that SIGKILL ended.
-const SIGKILLED: i32 = 9;
+/// Both the signal and, as it ends a process, the wait status.
+const SIGKILL: i32 = Signal::SIGKILL as i32;
 
 /// What needs no particular order: namespaces that change nothing outside,
 /// and the process's own state.
@@ -110,10 +123,7 @@ pub(super) fn ordinary(found: &Found) -> Group {
     ];
     tries.extend(speculation(found));
     tries.push(Try::new(Feature::CloseRange, |list| {
-        list.push(None, Op::Gather, [PORT.into(), 0.into()]);
-        let none = list.words([]);
-        let places = [none.into(), 0.into(), NONE.into()];
-        list.push(None, Op::PlaceDescriptors, places);
+        trial::let_go(list);
         Ok(())
     }));
     Group {
@@ -186,7 +196,6 @@ pub(super) fn capabilities() -> Group {
             }),
             Try::new(Feature::Securebits, |list| {
                 list.push(None, Op::SetSecurebits, [SECUREBITS.into()]);
-                list.push(None, Op::Gather, [PORT.into(), 0.into()]);
                 Ok(())
             })
             .shows(|report| report.securebits == SECUREBITS as i64),
@@ -202,6 +211,9 @@ pub(super) fn capabilities() -> Group {
         }),
     }
 }
+
+/// What it takes to mount something beneath a new root.
+const MOUNTS: &[Feature] = &[Feature::MountNamespace, Feature::MountApi, Feature::Openat2];
 
 /// A root of its own with what is mounted in it, in a new pid namespace.
 pub(super) fn mounts() -> Group {
@@ -228,17 +240,17 @@ pub(super) fn mounts() -> Group {
                 list.push(None, Op::WriteProc, [file.into(), score.into()]);
                 Ok(())
             })
-            .needs(&[Feature::MountNamespace, Feature::MountApi]),
+            .needs(MOUNTS),
             Try::new(Feature::Sysfs, |list| {
                 mount(list, "sysfs", &[], 0);
                 Ok(())
             })
-            .needs(&[Feature::MountNamespace, Feature::MountApi]),
+            .needs(MOUNTS),
             Try::new(Feature::Devpts, |list| {
                 mount(list, "devpts", &["ptmxmode", "666", "max", "16"], 0);
                 Ok(())
             })
-            .needs(&[Feature::MountNamespace, Feature::MountApi]),
+            .needs(MOUNTS),
             Try::new(Feature::MountNamespace, |list| {
                 list.push(None, Op::PivotRoot, []);
                 list.push(None, Op::DetachOldRoot, []);
@@ -320,7 +332,6 @@ pub(super) fn confinement(found: &Found) -> Group {
     }
     tries.push(
         Try::new(Feature::SeccompFilter, |list| {
-            list.push(None, Op::Gather, [PORT.into(), 1.into()]);
             let program = list.words(UMASK_FAILS);
             let count = UMASK_FAILS.len() as u64;
             list.push(None, Op::InstallFilter, [program.into(), count.into()]);
@@ -364,10 +375,7 @@ const UMASK_FAILS: [u64; 4] = [
 
 /// A program in a sealed, anonymous file is executed.
 pub(super) fn try_execution(found: &mut Found) -> Result<(), KernelError> {
-    let tried = match [Feature::Clone3, Feature::CloseRange]
-        .into_iter()
-        .find(|need| !found.has(*need))
-    {
+    let tried = match found.missing(&[Feature::Clone3, Feature::CloseRange]) {
         Some(need) => Err(Absence::Needs(need)),
         None => execute(),
     };
@@ -407,7 +415,8 @@ fn execute() -> Result<(), Absence> {
     }
 }
 
-fn root_directory() -> Result<OwnedFd, Errno> {
+/// Some descriptor.
+pub(super) fn root_directory() -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     openat(AT_FDCWD, c"/", flags, Mode::empty())
 }

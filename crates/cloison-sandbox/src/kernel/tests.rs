@@ -102,7 +102,7 @@ fn every_remedy_and_name_can_be_told_apart_and_read_in_one_line() {
     assert_eq!(names.len(), Feature::ALL.len());
     for feature in Feature::ALL {
         for text in [feature.remedy(), feature.lost_without().unwrap_or("x")] {
-            assert!(!text.is_empty() && text.len() <= 140, "{feature}: {text}");
+            assert!(!text.is_empty() && text.len() <= 160, "{feature}: {text}");
             assert!(!text.ends_with('.') && !text.contains('\n'), "{feature}");
         }
     }

@@ -4,17 +4,18 @@
 //! change the caller, which may have many threads: so it is tried in a
 //! process that runs typed steps by raw calls and ends.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use cloison_linux::host;
-use cloison_linux::steps::{Op, Report};
+use cloison_linux::steps::{NONE, Op, Report};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
+use super::Absence;
 use crate::proc_path;
 use crate::spawner::errno;
 use crate::steps::{Descriptor, StepList};
@@ -52,6 +53,27 @@ pub(super) fn list(clone_flags: u64) -> StepList {
     let mut list = StepList::new(clone_flags);
     list.push(None, Op::ResetSignals, []);
     list
+}
+
+/// Closes everything but the report.
+///
+/// The process has a copy of the caller's end as well: only when that is
+/// closed does it see the caller go, and ends instead of waiting for ever.
+pub(super) fn let_go(list: &mut StepList) {
+    let none = list.words([]);
+    let places = [none.into(), 0.into(), NONE.into()];
+    list.push(None, Op::PlaceDescriptors, places);
+}
+
+impl Answer {
+    /// Its report, where every step worked.
+    pub(super) fn held(self) -> Result<Report, Absence> {
+        match self {
+            Self::Held(report) => Ok(report),
+            Self::Failed(report) => Err(Absence::Refused(Errno::from_raw(report.errno))),
+            Self::Silent | Self::Stuck => Err(Absence::NoAnswer),
+        }
+    }
 }
 
 impl Trial {
@@ -142,8 +164,10 @@ impl Trial {
 
     /// Ends it at once and waits.
     pub(super) fn end(&mut self) -> Result<(), Errno> {
+        // What waits for the caller ends by this alone.
+        shutdown(self.report.as_raw_fd(), Shutdown::Both)?;
         match host::send_signal(self.pidfd(), SIGKILL).map_err(errno) {
-            Ok(()) | Err(Errno::ESRCH) => {}
+            Ok(()) | Err(Errno::ESRCH | Errno::ENOSYS) => {}
             Err(errno) => return Err(errno),
         }
         self.wait().map(|_| ())
@@ -153,11 +177,9 @@ impl Trial {
 impl Drop for Trial {
     fn drop(&mut self) {
         if !self.is_reaped {
-            // A destructor has nobody to tell. Without its socket the process
-            // ends by itself, and the caller's own wait reaps it.
-            if let Err(errno) = self.end() {
-                debug_assert_eq!(errno, Errno::ENOSYS);
-            }
+            // A destructor has nobody to tell.
+            let ended = self.end();
+            debug_assert_eq!(ended, Ok(()));
         }
     }
 }

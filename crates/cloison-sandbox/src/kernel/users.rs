@@ -1,15 +1,13 @@
 //! A user namespace: mapped, powerful inside, and limited.
 
-use std::os::fd::OwnedFd;
-
 use cloison_linux::steps::Op;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::probe::Found;
 use super::trial::{self, Answer, Trial};
-use super::{Absence, Feature, KernelError};
+use super::{Absence, Feature, KernelError, process};
 use crate::IdRange;
 use crate::steps::StepList;
 
@@ -21,6 +19,9 @@ const CLONE_NEWNS: u64 = 0x2_0000;
 /// # Source
 /// systemd's table of ids (UIDS-GIDS.md), "unused"
 const FIRST_ID: u32 = 0x7fff_0000;
+
+/// Of the user namespace of whoever opens what is in it.
+const LIMITS: &str = "/proc/sys/user";
 
 /// Whether the limits are set as well.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,8 +44,13 @@ enum Outcome {
 
 /// Tries it with the limits, and without where these are missing.
 pub(super) fn try_namespace(found: &mut Found) -> Result<(), KernelError> {
-    if !found.has(Feature::Clone3) {
-        let needs = Absence::Needs(Feature::Clone3);
+    let needed = [
+        Feature::Clone3,
+        Feature::CloseRange,
+        Feature::MountNamespace,
+    ];
+    if let Some(need) = found.missing(&needed) {
+        let needs = Absence::Needs(need);
         found.absent(Feature::UserNamespace, needs)?;
         return found.absent(Feature::NamespaceLimits, needs);
     }
@@ -56,8 +62,10 @@ pub(super) fn try_namespace(found: &mut Found) -> Result<(), KernelError> {
             (Err(absence), Err(needs))
         }
         Outcome::NoLimits(absence) => match attempt(Limits::LeftOut) {
-            Outcome::NoNamespace(without) => (Err(without), Err(absence)),
-            _ => (Ok(()), Err(absence)),
+            Outcome::Limited | Outcome::Unlimited => (Ok(()), Err(absence)),
+            Outcome::NoNamespace(without) | Outcome::NoLimits(without) => {
+                (Err(without), Err(absence))
+            }
         },
     };
     found.record(Feature::UserNamespace, namespace)?;
@@ -98,17 +106,19 @@ fn attempt(limits: Limits) -> Outcome {
 /// asks for what the limits forbid.
 fn steps(limits: Limits) -> Result<(StepList, std::ops::Range<usize>), Errno> {
     let mut list = trial::list(CLONE_NEWUSER);
+    // The check wants a descriptor; a path from the root needs none.
+    let unused = list.own(process::root_directory()?);
+    trial::let_go(&mut list);
     list.push(None, Op::Wait, []);
     let first = list.steps().len();
     if limits == Limits::Set {
-        let directory = list.own(limits_directory()?);
         let none = list.text("0");
         for kind in ["user", "net", "pid", "time"] {
-            let file = list.text(format!("max_{kind}_namespaces"));
+            let file = list.text(format!("{LIMITS}/max_{kind}_namespaces"));
             list.push(
                 None,
                 Op::WriteBeneath,
-                [directory.into(), file.into(), none.into()],
+                [unused.into(), file.into(), none.into()],
             );
         }
     }
@@ -124,11 +134,6 @@ fn steps(limits: Limits) -> Result<(StepList, std::ops::Range<usize>), Errno> {
     }
     list.push(None, Op::Report, []);
     Ok((list, of_limits))
-}
-
-fn limits_directory() -> Result<OwnedFd, Errno> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    openat(AT_FDCWD, c"/proc/sys/user", flags, Mode::empty())
 }
 
 fn map(trial: &Trial) -> Result<(), Errno> {
