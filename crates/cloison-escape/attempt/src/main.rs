@@ -1,2 +1,83 @@
-//! stub
-fn main() {}
+//! What the escape probes run inside a sandbox.
+//!
+//! `attempt PROBE [KEY=VALUE...]` tries one row of the catalogue in every way
+//! it knows, prints one line a way, and says by its exit code how it went:
+//! 10 got through, 0 stopped, 20 could not try. It is static, depends on
+//! nothing, and finds all that it needs in its arguments: a sandbox's root
+//! may hold nothing but this file.
+//!
+//! Harmless by construction: what it reads, signals or writes is a canary
+//! that the test made and named; what it overwrites it overwrites with the
+//! bytes that were there.
+
+mod arguments;
+mod descriptors;
+mod files;
+mod foreign_abi;
+mod keys;
+mod mounts;
+mod namespaces;
+mod neighbours;
+mod netlink;
+mod own_init;
+mod processes;
+mod programs;
+mod report;
+mod ring;
+mod roles;
+mod sockets;
+mod sys;
+mod terminal;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+use report::{CouldNotTry, Report};
+
+/// One probe: fills in the report, or says why it could not begin.
+type Probe = fn(&Arguments, &mut Report) -> Result<(), CouldNotTry>;
+
+/// A part that tests need besides the probes; it answers for its own exit.
+type Role = fn(&Arguments) -> Result<ExitCode, CouldNotTry>;
+
+const PROBES: &[(&str, Probe)] = &[
+    ("a03", mounts::a03),
+    ("a12", descriptors::a12),
+    ("a14", programs::a14),
+    ("a32", mounts::a32),
+    ("b01", neighbours::b01),
+    ("b03", namespaces::b03),
+    ("b12", foreign_abi::b12),
+    ("b21", own_init::b21),
+    ("c04", ring::c04),
+    ("c05", keys::c05),
+    ("c10", terminal::c10),
+    ("e13", sockets::e13),
+    ("n03", sockets::n03),
+    ("n05", netlink::n05),
+];
+
+const ROLES: &[(&str, Role)] = &[
+    ("noop", roles::noop),
+    ("sleep", roles::sleep),
+    ("victim", roles::victim),
+    ("serve", roles::serve),
+    ("key", keys::with_key),
+];
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let name = words.next().unwrap_or_default();
+    let arguments = Arguments::parse(words);
+    if let Some((_, probe)) = PROBES.iter().find(|(known, _)| *known == name) {
+        let mut report = Report::default();
+        return match probe(&arguments, &mut report) {
+            Ok(()) => report.conclude(),
+            Err(reason) => report::could_not_try(&reason),
+        };
+    }
+    if let Some((_, role)) = ROLES.iter().find(|(known, _)| *known == name) {
+        return role(&arguments).unwrap_or_else(|reason| report::could_not_try(&reason));
+    }
+    report::could_not_try(&CouldNotTry(format!("no probe or role is named {name:?}")))
+}
