@@ -11,6 +11,8 @@ pub(crate) const ARGUMENT: &str = "--cloison-case";
 pub(crate) const EXIT_SKIPPED: i32 = 77;
 /// What a line that says why a case was skipped starts with.
 pub(crate) const SKIPPED: &str = "SKIPPED: ";
+/// What a line starts with that is shown also of a case that passed.
+pub const REPORT: &str = "REPORT: ";
 
 const LIMIT_S: u64 = 60;
 

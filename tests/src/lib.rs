@@ -66,7 +66,7 @@ use std::process::ExitCode;
 
 use cloison_escape::stage::{self, Enclosure, Place};
 
-pub use case::{Case, Outcome};
+pub use case::{Case, Outcome, REPORT};
 pub use runner::EXPECTED_SKIPS;
 pub use snapshot::{Difference, Snapshot};
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::case::{ARGUMENT, Case, EXIT_SKIPPED, SKIPPED};
+use crate::case::{ARGUMENT, Case, EXIT_SKIPPED, REPORT, SKIPPED};
 use crate::snapshot::Snapshot;
 
 /// The environment variable that names the cases that this host is expected
@@ -124,6 +124,9 @@ fn judge(case: &Case) -> io::Result<Verdict> {
         difference.undo();
     }
     let output = read(&output)?;
+    for line in output.lines().filter_map(|line| line.strip_prefix(REPORT)) {
+        println!("{line}");
+    }
     let mut reasons = failures(case, status);
     reasons.extend(
         left.iter()

@@ -1,1 +1,178 @@
-//! The escape probes.
+//! The escape probes: what is tried, what should stop it, and in which
+//! weakened sandbox it must succeed.
+//!
+//! A probe is one row of the catalogue of attempts. The program
+//! [`crate::ATTEMPT`] tries it inside real sandboxes, in several ways:
+//! - in the **control**, a sandbox without the layers that should stop it. It
+//!   must get through there, or the probe proves nothing.
+//! - in the **whole** sandbox, where it must be stopped.
+//! - with each layer **left out** alone, where it must still be stopped: no
+//!   attack may depend on one layer. What does is listed in [`Probe::only`]
+//!   with its reason.
+//! - with each layer **left alone** to stop it, all others gone: a layer that
+//!   stops none of the ways that the control finds open is unproved.
+//!
+//! Success is harmless: it shows on canaries that a [`Scene`] makes on the
+//! stage and takes away again.
+
+mod a_files;
+mod attempted;
+mod b_processes;
+mod c_kernel;
+mod e_network;
+mod error;
+mod n_shared;
+mod outcome;
+mod run;
+mod scene;
+mod terminal;
+mod victims;
+
+use cloison_sandbox::Layer;
+
+pub use attempted::{Attempted, Malformed, Verdict, Way};
+pub use error::ProbeError;
+pub use outcome::{Liveness, Outcome, Reach, Summary};
+pub use run::Runner;
+pub use scene::Scene;
+
+/// One attempt to escape.
+#[derive(Debug)]
+pub struct Probe {
+    /// Its row in the catalogue, and the argument of the program.
+    pub id: &'static str,
+    /// What is tried, in a few words.
+    pub title: &'static str,
+    /// Where it was done or described before.
+    pub reference: &'static str,
+    /// The layers each of which stops it, or some of its ways.
+    pub layers: &'static [Layer],
+    /// The sandbox in which it must get through.
+    pub control: Control,
+    /// What one layer stops alone.
+    pub only: &'static [Only],
+    /// What it is tried on.
+    pub canary: Canary,
+}
+
+/// A sandbox so weak that a probe must get through.
+#[derive(Debug)]
+pub struct Control {
+    /// The layers that are taken away: those of the probe, and those without
+    /// which the way to them is barred.
+    pub without: &'static [Layer],
+}
+
+/// An exception to the rule that no attack is stopped by one layer alone.
+#[derive(Debug)]
+pub struct Only {
+    /// The layer.
+    pub layer: Layer,
+    /// The ways that it alone stops, by how their names begin.
+    pub ways: &'static [&'static str],
+    /// Why there is no second one.
+    pub reason: &'static str,
+}
+
+/// What a probe is tried on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// Nothing but what the sandbox itself has.
+    None,
+    /// A tree of the host that is shown read-only, with a mask over one of
+    /// its directories. Everybody may write its file, but for the mount.
+    MaskedTree,
+    /// A tree of the host that is shown read-only. Its file is the root's.
+    SharedTree,
+    /// A file outside, and a directory beside it that is open in the caller.
+    OpenDirectory,
+    /// A process outside that notes signals and holds a secret.
+    Process,
+    /// Two keys of the user 0: one in the caller's session keyring, one in
+    /// another process's.
+    Key,
+    /// The terminal of the caller, handed in as standard input.
+    Terminal,
+    /// A service on the loopback of the host, and a listener beside it that
+    /// is open in the caller.
+    Neighbour,
+}
+
+impl Canary {
+    /// Whether the child must be the caller's own: what it inherits is the
+    /// point, and a spawner inherited it earlier.
+    fn is_inherited(self) -> bool {
+        matches!(self, Self::Key | Self::Terminal)
+    }
+}
+
+/// Every probe, in the order of the catalogue.
+pub const PROBES: [&Probe; 14] = [
+    &a_files::A03,
+    &a_files::A12,
+    &a_files::A14,
+    &a_files::A32,
+    &b_processes::B01,
+    &b_processes::B03,
+    &b_processes::B12,
+    &b_processes::B21,
+    &c_kernel::C04,
+    &c_kernel::C05,
+    &c_kernel::C10,
+    &e_network::E13,
+    &n_shared::N03,
+    &n_shared::N05,
+];
+
+impl Probe {
+    /// Whether `way` may get through where `layer` alone is missing.
+    #[must_use]
+    pub fn is_excepted(&self, layer: Layer, way: &str) -> bool {
+        self.only
+            .iter()
+            .filter(|only| only.layer == layer)
+            .flat_map(|only| only.ways)
+            .any(|start| way.starts_with(start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::PROBES;
+
+    #[test]
+    fn no_row_is_there_twice() {
+        let ids: BTreeSet<_> = PROBES.iter().map(|probe| probe.id).collect();
+        assert_eq!(ids.len(), PROBES.len());
+    }
+
+    #[test]
+    fn each_control_takes_away_all_that_should_stop_the_probe() {
+        for probe in PROBES {
+            for layer in probe.layers {
+                assert!(
+                    probe.control.without.contains(layer),
+                    "{} {layer}",
+                    probe.id
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_layer_that_stands_alone_has_a_reason() {
+        for probe in PROBES {
+            assert!(!probe.layers.is_empty(), "{}", probe.id);
+            if let [alone] = probe.layers {
+                let only = probe.only.iter().find(|only| only.layer == *alone);
+                assert!(
+                    only.is_some_and(|only| !only.reason.is_empty()),
+                    "{}",
+                    probe.id
+                );
+            }
+        }
+    }
+}

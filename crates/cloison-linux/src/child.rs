@@ -130,7 +130,7 @@ impl Child {
             Op::MountNew => self.mount_new([a, b, c, d, e]),
             Op::PivotRoot => self.pivot_root(),
             Op::DetachOldRoot => self.detach_old_root(),
-            Op::EnterRoot => self.enter(c"/".as_ptr() as u64),
+            Op::EnterRoot => self.enter_root(),
             Op::WriteProc => self.write_beneath(self.proc as u64, a, b),
             Op::SetNice => plain(nr::SETPRIORITY, [0, 0, a, 0, 0, 0]),
             Op::SetSchedulerOther => self.set_scheduler_other(),
@@ -215,6 +215,14 @@ impl Child {
 
     fn enter(&self, path: u64) -> Result<()> {
         self.done(nr::CHDIR, [path, 0, 0, 0, 0, 0])
+    }
+
+    /// From here on "beneath the root" is beneath the working directory: a
+    /// descriptor would stay with the mounts that were copied.
+    fn enter_root(&mut self) -> Result<()> {
+        self.enter(c"/".as_ptr() as u64)?;
+        self.root = AT_FDCWD as i32;
+        Ok(())
     }
 
     /// Moves a detached mount onto what `target` names.

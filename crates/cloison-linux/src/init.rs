@@ -9,7 +9,8 @@ use crate::sys::{Errno, check, exit, nr, raw};
 /// How the init was started: its first argument.
 ///
 /// Its value is the one byte `s` (the command leads a session of its own) or
-/// `t` (and descriptor 0 becomes that session's terminal).
+/// `t` (and descriptor 0 becomes that session's terminal). In capitals the
+/// command gets no inner Landlock domain: in controls without that layer.
 const TERMINAL: u8 = b't';
 
 const SIGCHLD: u64 = 17;
@@ -122,7 +123,12 @@ unsafe fn start(arguments: *const *const u8, environment: *const *const u8) -> u
     let session = check(unsafe { raw(nr::SETSID, [0; 6]) });
     // SAFETY: TIOCSCTTY takes numbers.
     let terminal = || check(unsafe { raw(nr::IOCTL, [0, 0x540e, 0, 0, 0, 0]) });
-    if session.is_err() || (mode == TERMINAL && terminal().is_err()) || !enter_inner_domain() {
+    let takes_terminal = mode.to_ascii_lowercase() == TERMINAL;
+    let stays_outer = mode.is_ascii_uppercase();
+    if session.is_err()
+        || (takes_terminal && terminal().is_err())
+        || (!stays_outer && !enter_inner_domain())
+    {
         exit(EXIT_INIT_FAILED);
     }
     let none: [u64; 1] = [0];

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use crate::arguments::{Arguments, c_string};
 use crate::files;
 use crate::report::{CouldNotTry, Report, Verdict};
+use crate::roles::until_standard_input_ends;
 use crate::sys::{self, Answer, int, name, nr};
 
 const KEYCTL_GET_KEYRING_ID: usize = 0;
@@ -17,6 +18,7 @@ const KEYCTL_DESCRIBE: usize = 6;
 const KEYCTL_LINK: usize = 8;
 const KEYCTL_SEARCH: usize = 10;
 const KEYCTL_READ: usize = 11;
+const KEYCTL_SESSION_TO_PARENT: usize = 18;
 const KEYCTL_GET_PERSISTENT: usize = 22;
 
 const THREAD_KEYRING: i32 = -1;
@@ -29,17 +31,19 @@ const USER_SESSION_KEYRING: i32 = -5;
 const POSSESSOR_AND_OWNER_ALL: usize = 0x3f3f_0000;
 const DESCRIPTION: &CStr = c"cloison-canary";
 
-/// Reads `token` out of the key `serial`, named cloison-canary: by its
-/// number, through each keyring in reach, and from the listing.
+/// Reads `token` out of two keys of the host named cloison-canary. `serial`
+/// lies in the keyring of whoever launched the sandbox: it is sought by its
+/// number, through each keyring in reach, and in the listing. `foreign` lies
+/// in another process's: only its number leads there.
 pub(crate) fn c05(arguments: &Arguments, report: &mut Report) -> Result<(), CouldNotTry> {
     let serial: i32 = arguments.number("serial")?;
     let token = arguments.text("token")?;
+    let foreign: i32 = arguments.number("foreign")?;
+    report.way("foreign-read", || read(foreign, token));
+    report.way("foreign-describe", || describe(foreign));
+    report.way("foreign-link-and-read", || link_and_read(foreign, token));
     report.way("read", || read(serial, token));
-    report.way("describe", || {
-        let mut text = [0_u8; 256];
-        let answer = keyctl_into(KEYCTL_DESCRIBE, serial, &mut text);
-        Verdict::of("keyctl", answer, "its owner and name were shown")
-    });
+    report.way("describe", || describe(serial));
     report.way("link-and-read", || link_and_read(serial, token));
     let keyrings = [
         ("thread", THREAD_KEYRING),
@@ -57,9 +61,12 @@ pub(crate) fn c05(arguments: &Arguments, report: &mut Report) -> Result<(), Coul
     Ok(())
 }
 
-/// Makes the canary key in a new session keyring and runs a command there,
-/// with the key's number in the environment as `CLOISON_CANARY_KEY`. With
-/// `owner=UID` the key is given to that user.
+/// Makes the canary key in a new session keyring, and gives that keyring to
+/// whoever started this program: a parent with one thread. Says the key's
+/// number. With a command after `--` it runs that in the keyring instead, the
+/// number in the environment as `CLOISON_CANARY_KEY`; with `keep=1` it keeps
+/// both and lives until its standard input ends. With `owner=UID` the key is
+/// given to that user.
 pub(crate) fn with_key(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
     let token = arguments.text("token")?;
     let failed = |call: &str| {
@@ -103,7 +110,15 @@ pub(crate) fn with_key(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
         .map_err(failed("keyctl"))?;
     }
     let Some((program, words)) = arguments.command.split_first() else {
-        return Err(CouldNotTry("no command after --".to_owned()));
+        if arguments.number_or("keep", 0)? == 1 {
+            println!("serial={serial}");
+            until_standard_input_ends()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        // SAFETY: takes no pointer.
+        unsafe { sys::call(nr::KEYCTL, [KEYCTL_SESSION_TO_PARENT]) }.map_err(failed("keyctl"))?;
+        println!("serial={serial}");
+        return Ok(ExitCode::SUCCESS);
     };
     let error = Command::new(program)
         .args(words)
@@ -127,6 +142,12 @@ fn read(serial: i32, token: &str) -> Verdict {
         Ok(_) => Verdict::Stopped("keyctl read another key".to_owned()),
         Err(errno) => Verdict::stopped("keyctl", errno),
     }
+}
+
+fn describe(serial: i32) -> Verdict {
+    let mut text = [0_u8; 256];
+    let answer = keyctl_into(KEYCTL_DESCRIBE, serial, &mut text);
+    Verdict::of("keyctl", answer, "its owner and name were shown")
 }
 
 /// Possession gives rights: a key that lies in one's own keyring is read by

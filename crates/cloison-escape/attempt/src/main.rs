@@ -63,6 +63,7 @@ const ROLES: &[(&str, Role)] = &[
     ("noop", roles::noop),
     ("sleep", roles::sleep),
     ("victim", roles::victim),
+    ("answer", roles::answer),
     ("key", keys::with_key),
     ("forked", forked::forked),
 ];

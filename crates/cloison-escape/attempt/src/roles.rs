@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -70,6 +71,28 @@ pub(crate) fn victim(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Answers everyone on a loopback port with `token`, says which port, and
+/// lives until its standard input ends.
+pub(crate) fn answer(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
+    let token = arguments.text("token")?.to_owned();
+    let failed = |error: std::io::Error| CouldNotTry(format!("listening: {error}"));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
+    println!("port={}", listener.local_addr().map_err(failed)?.port());
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            // A peer that is gone already is no concern of the next one.
+            if connection
+                .and_then(|mut peer| peer.write_all(token.as_bytes()))
+                .is_err()
+            {
+                continue;
+            }
+        }
+    });
+    until_standard_input_ends()?;
+    Ok(ExitCode::SUCCESS)
+}
+
 unsafe extern "C" {
     #[link_name = "signal"]
     fn c_signal(signal: c_int, handler: usize) -> usize;
@@ -101,7 +124,7 @@ fn fork_with_number(number: u32) -> sys::Answer {
     unsafe { sys::call(nr::CLONE3, [at, size_of_val(&arguments)]) }
 }
 
-fn until_standard_input_ends() -> Result<(), CouldNotTry> {
+pub(crate) fn until_standard_input_ends() -> Result<(), CouldNotTry> {
     std::io::stdout()
         .flush()
         .and_then(|()| std::io::stdin().read_to_end(&mut Vec::new()))

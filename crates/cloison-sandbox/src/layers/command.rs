@@ -2,6 +2,7 @@
 
 use cloison_linux::steps::Op;
 
+use crate::Layer;
 use crate::error::Refused;
 use crate::plan::Composition;
 use crate::spec::{Init, Spec};
@@ -66,11 +67,18 @@ pub(crate) fn steps(composition: &mut Composition<'_>, sockets: usize, terminal:
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     environment.extend(listen_variables(composition, sockets));
+    // A control without the layer must not keep a part of it.
+    let has_domain = composition.applies(Layer::LandlockFiles);
     let list = &mut composition.list;
     let environment = list.list(&environment);
     match spec.init {
         Init::On => {
-            let mode = if terminal { "t" } else { "s" };
+            let mode = match (terminal, has_domain) {
+                (true, true) => "t",
+                (false, true) => "s",
+                (true, false) => "T",
+                (false, false) => "S",
+            };
             let head = ["cloison-init", mode];
             let all = head
                 .into_iter()

@@ -117,7 +117,10 @@ pub(super) fn posture(
             }
             Layer::SessionKeyring => own(&mut expected, Field::SessionKeyring),
             Layer::Session => {
-                expected.expect(Field::InnerSession, Value::Number(1));
+                // Among the caller's processes its session has any number.
+                if composition.applies(Layer::PidNamespace) {
+                    expected.expect(Field::InnerSession, Value::Number(1));
+                }
                 // A terminal has a number that only its devpts knows.
                 if !takes_terminal {
                     expected.expect(Field::Terminal, Value::Number(0));

@@ -1,0 +1,274 @@
+//! How a probe went, and all of them together.
+
+use std::fmt;
+
+use cloison_sandbox::Layer;
+
+use super::{Attempted, Probe, Verdict, Way};
+
+/// Whether the control shows that the attack is real.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// It got through in these ways.
+    Alive(Vec<Way>),
+    /// It got through in none: the probe proves nothing.
+    Silent,
+}
+
+/// How far it got in a sandbox that should stop it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Every way was refused.
+    Stopped,
+    /// These ways got through.
+    Through(Vec<Way>),
+}
+
+/// How one probe went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The probe.
+    pub probe: &'static Probe,
+    /// What the control said.
+    pub control: Liveness,
+    /// How far it got in the whole sandbox.
+    pub whole: Reach,
+    /// How many ways there were.
+    pub ways: usize,
+    /// For each layer of the probe: how far it got where that one is missing,
+    /// without the ways that are excepted in [`Probe::only`].
+    pub left_out: Vec<(Layer, Reach)>,
+    /// For each layer of the probe: how many of the ways that the control
+    /// found open it stops when it is the only one left of the control's.
+    pub left_alone: Vec<(Layer, usize)>,
+}
+
+impl Liveness {
+    pub(super) fn of(attempted: &Attempted) -> Self {
+        let through: Vec<Way> = attempted.with(Verdict::Through).cloned().collect();
+        if through.is_empty() {
+            Self::Silent
+        } else {
+            Self::Alive(through)
+        }
+    }
+
+    /// Whether it is alive.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        matches!(self, Self::Alive(_))
+    }
+}
+
+impl Reach {
+    pub(super) fn of<'a>(through: impl Iterator<Item = &'a Way>) -> Self {
+        let through: Vec<Way> = through.cloned().collect();
+        if through.is_empty() {
+            Self::Stopped
+        } else {
+            Self::Through(through)
+        }
+    }
+
+    /// Whether it was stopped.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        matches!(self, Self::Stopped)
+    }
+}
+
+impl Outcome {
+    /// Whether the control is alive, the whole sandbox holds, it also holds
+    /// with any one layer missing, and each layer stops something.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        self.faults().is_empty()
+    }
+
+    /// What is wrong, a line each.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !self.control.is_alive() {
+            faults.push("the control is silent".to_owned());
+        }
+        if let Reach::Through(ways) = &self.whole {
+            faults.push(format!("through the whole sandbox: {}", listed(ways)));
+        }
+        for (layer, reach) in &self.left_out {
+            if let Reach::Through(ways) = reach {
+                faults.push(format!("{layer} alone stops it: {}", listed(ways)));
+            }
+        }
+        for (layer, stopped) in &self.left_alone {
+            if *stopped == 0 {
+                faults.push(format!("{layer} stops nothing of it: unproved"));
+            }
+        }
+        faults
+    }
+}
+
+fn listed(ways: &[Way]) -> String {
+    let ways: Vec<_> = ways
+        .iter()
+        .map(|way| format!("{} ({})", way.name, way.text))
+        .collect();
+    ways.join(", ")
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let alive = match &self.control {
+            Liveness::Alive(ways) => ways.len(),
+            Liveness::Silent => 0,
+        };
+        let whole = if self.whole.is_stopped() {
+            "stopped"
+        } else {
+            "THROUGH"
+        };
+        write!(
+            f,
+            "{} {whole}, control {alive} of {} ways: {}",
+            self.probe.id, self.ways, self.probe.title
+        )?;
+        let stops: Vec<String> = self
+            .left_alone
+            .iter()
+            .map(|(layer, stopped)| format!("{layer} {stopped}"))
+            .collect();
+        if !stops.is_empty() {
+            write!(f, "; alone each stops: {}", stops.join(", "))?;
+        }
+        for only in self.probe.only {
+            let ways = only.ways.join(", ");
+            write!(
+                f,
+                "\n     only {} stops {ways}: {}",
+                only.layer, only.reason
+            )?;
+        }
+        for fault in self.faults() {
+            write!(f, "\n     {fault}")?;
+        }
+        Ok(())
+    }
+}
+
+/// All probes together: the closing line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many probes were meant to be run.
+    pub probes: usize,
+    /// How many controls were alive.
+    pub controls_alive: usize,
+    /// How many probes got through a whole sandbox.
+    pub through: usize,
+    /// How many have another fault.
+    pub faulty: usize,
+}
+
+impl Summary {
+    /// Counts `outcomes` of `probes` probes: one without an outcome counts as
+    /// silent.
+    pub fn of<'a>(probes: usize, outcomes: impl IntoIterator<Item = &'a Outcome>) -> Self {
+        let mut summary = Self {
+            probes,
+            ..Self::default()
+        };
+        for outcome in outcomes {
+            summary.controls_alive += usize::from(outcome.control.is_alive());
+            summary.through += usize::from(!outcome.whole.is_stopped());
+            summary.faulty += usize::from(!outcome.passes());
+        }
+        summary
+    }
+
+    /// Whether every control is alive, nothing got through, and no layer is
+    /// a fault.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.probes > 0
+            && self.controls_alive == self.probes
+            && self.through == 0
+            && self.faulty == 0
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "controls alive / probes: {} / {}, through: {}, faulty: {}",
+            self.controls_alive, self.probes, self.through, self.faulty
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{PROBES, Verdict, Way};
+    use super::{Liveness, Outcome, Reach, Summary};
+
+    fn way() -> Way {
+        Way {
+            name: "open".to_owned(),
+            verdict: Verdict::Through,
+            text: "opened".to_owned(),
+        }
+    }
+
+    fn good() -> Outcome {
+        Outcome {
+            probe: PROBES[0],
+            control: Liveness::Alive(vec![way()]),
+            whole: Reach::Stopped,
+            ways: 1,
+            left_out: vec![(PROBES[0].layers[0], Reach::Stopped)],
+            left_alone: vec![(PROBES[0].layers[0], 1)],
+        }
+    }
+
+    #[test]
+    fn a_silent_control_fails_the_closing_line() {
+        let silent = Outcome {
+            control: Liveness::Silent,
+            ..good()
+        };
+        assert!(Summary::of(1, &[good()]).is_good());
+        assert!(!Summary::of(1, &[silent]).is_good());
+    }
+
+    #[test]
+    fn a_probe_without_an_outcome_fails_the_closing_line() {
+        assert!(!Summary::of(2, &[good()]).is_good());
+        assert!(!Summary::of(0, &[]).is_good());
+    }
+
+    #[test]
+    fn one_way_through_fails_the_closing_line() {
+        let through = Outcome {
+            whole: Reach::Through(vec![way()]),
+            ..good()
+        };
+        assert!(!Summary::of(1, &[through]).is_good());
+    }
+
+    #[test]
+    fn a_layer_that_stands_alone_or_for_nothing_is_a_fault() {
+        let layer = PROBES[0].layers[0];
+        let alone = Outcome {
+            left_out: vec![(layer, Reach::Through(vec![way()]))],
+            ..good()
+        };
+        let nothing = Outcome {
+            left_alone: vec![(layer, 0)],
+            ..good()
+        };
+        for outcome in [alone, nothing] {
+            assert!(!outcome.passes());
+            assert!(!Summary::of(1, &[outcome]).is_good());
+        }
+    }
+}
