@@ -1,0 +1,65 @@
+//! The launcher keeps its promises, as whoever types its commands sees them.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod exits;
+mod ground;
+mod inputs;
+mod registry;
+mod samples;
+mod shown;
+mod streams;
+mod terminal;
+
+use std::process::ExitCode;
+
+use cloison_tests::Case;
+
+const CASES: &[Case] = &[
+    Case::new("code_of_the_command_is_ours", exits::of_the_command),
+    Case::new("signal_that_ended_the_command_is_told", exits::by_signal),
+    Case::new("our_failure_is_125_with_layer_and_step", exits::ours),
+    Case::new("command_not_found_is_127", exits::not_found),
+    Case::new("command_not_executable_is_126", exits::not_executable),
+    Case::new("signals_reach_the_command", exits::signals),
+    Case::new("program_is_looked_up_in_the_root", exits::lookup),
+    Case::new("input_and_output_pass_through_pipes", streams::pipes),
+    Case::new("both_outputs_in_one_file_keep_their_order", streams::order),
+    Case::new("file_on_stdout_cannot_be_truncated", streams::truncate),
+    Case::new("closed_output_ends_the_command_quietly", streams::closed),
+    Case::new("sandbox_holds_no_stream_of_the_caller", streams::own),
+    Case::new("terminal_is_the_sandboxs_own", terminal::own),
+    Case::new("size_is_passed_on", terminal::size),
+    Case::new("interrupt_key_reaches_the_command", terminal::interrupt),
+    Case::new("ended_launcher_sets_the_terminal_back", terminal::ended),
+    Case::new("name_that_lives_is_a_conflict", registry::conflict),
+    Case::new("killed_launcher_is_cleaned_up_after", registry::killed),
+    Case::new("dead_name_is_swept_by_another_start", registry::swept),
+    Case::new("parallel_runs_have_different_ids", registry::parallel),
+    Case::new("ids_in_use_are_refused", registry::ids_in_use),
+    Case::new("terminated_launcher_leaves_no_record", registry::terminated),
+    Case::new("torn_record_is_an_error", registry::torn),
+    Case::new("unsafe_state_is_refused", registry::unsafe_state),
+    Case::new("wrong_file_is_one_error_with_its_place", inputs::files),
+    Case::new("wrong_host_file_is_one_error", inputs::host_files),
+    Case::new("wrong_arguments_are_one_error", inputs::arguments),
+    Case::new("foreign_text_is_escaped", inputs::escaped),
+    Case::new("every_sample_has_a_test", samples::complete),
+    Case::new("sample_hello_runs", samples::hello),
+    Case::new("sample_web_is_reached_without_a_network", samples::web),
+    Case::new("sample_host_lets_this_host_start", samples::host),
+    Case::new("running_sandbox_is_inspected", shown::inspected),
+    Case::new("any_process_is_inspected", shown::any_process),
+    Case::new("clash_of_ids_is_told_with_file_and_line", shown::clash),
+    Case::new("json_is_json", shown::json),
+    Case::new("completions_and_man_pages_are_made", shown::manual),
+    Case::new("closed_reader_is_no_panic", shown::closed_reader),
+];
+
+fn main() -> ExitCode {
+    if let Err(error) = ground::build() {
+        eprintln!("{error}");
+        println!("0 passed, 1 failed, 0 skipped");
+        return ExitCode::FAILURE;
+    }
+    cloison_tests::main(CASES)
+}

@@ -1,0 +1,78 @@
+//! Every sample file runs.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use cloison_tests::Outcome;
+
+use super::ground::{Running, cloison, end, run, sample, state, workspace};
+
+pub(crate) fn complete() -> Outcome {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(workspace().join("examples")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".toml") {
+            found.insert(name);
+        }
+    }
+    let tested = ["hello.toml", "host.toml", "web.toml"];
+    assert_eq!(found, tested.map(str::to_owned).into());
+    Outcome::Passed
+}
+
+pub(crate) fn hello() -> Outcome {
+    let file = sample("hello.toml");
+    let file = file.to_str().unwrap();
+    let ended = end(run(&[file]));
+    ended.wants(0, &[]);
+    assert!(
+        ended.out.starts_with("Hello from hello, a sandbox"),
+        "{ended:?}"
+    );
+    // The command line goes before the file.
+    let ended = end(run(&[file, "--env", "GREETING=Salut", "--name", "other"]));
+    assert!(
+        ended.out.starts_with("Salut from other, a sandbox"),
+        "{ended:?}"
+    );
+    let ended = end(run(&[file, "sh", "-c", "echo $GREETING again"]));
+    assert_eq!(ended.out, "Hello again\n", "{ended:?}");
+    Outcome::Passed
+}
+
+pub(crate) fn web() -> Outcome {
+    let file = sample("web.toml");
+    let mut running = Running::start(&mut run(&[
+        file.to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+    ]));
+    let line = running.error_line();
+    let address = line.trim().strip_prefix("cloison: listening on ");
+    let address = address.unwrap_or_else(|| panic!("{line}"));
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+        assert!(answer.ends_with("\r\n\r\nHello from a server without a network.\n"));
+    }
+    running.terminate().wants(128 + 15, &[]);
+    // The relay ends with the sandbox.
+    assert!(TcpStream::connect(address).is_err());
+    assert_eq!(state(), [""; 0]);
+    Outcome::Passed
+}
+
+pub(crate) fn host() -> Outcome {
+    let file = sample("host.toml");
+    let ended = end(cloison(&["check", "--host", file.to_str().unwrap()]));
+    ended.wants(0, &[]);
+    assert!(ended.out.contains("this host can start `app`"), "{ended:?}");
+    Outcome::Passed
+}
