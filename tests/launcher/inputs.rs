@@ -8,6 +8,8 @@ use cloison_tests::Outcome;
 use super::ground::{cloison, end, run, state};
 
 const FILE: &str = "/tmp/wrong.toml";
+/// A state that stays unmade.
+const STATE: &str = "/tmp/none";
 /// What a file needs to be right.
 const RIGHT: &str = "name = \"a\"\ncommand = [\"/bin/true\"]\n";
 
@@ -77,9 +79,9 @@ const WRONG: &[(&str, &[&str])] = &[
 pub(crate) fn files() -> Outcome {
     for (line, fragments) in WRONG {
         fs::write(FILE, format!("{RIGHT}{line}")).unwrap();
-        let ended = end(run(&[FILE]));
+        let ended = end(run(&["--state", STATE, FILE]));
         ended.wants(125, fragments);
-        assert_eq!(ended.err.matches("╭─[").count(), 1, "{line}: {}", ended.err);
+        assert_eq!(ended.err.matches(",-[").count(), 1, "{line}: {}", ended.err);
         assert!(!ended.err.contains('\x1b'), "{}", ended.err);
     }
     for (bytes, fragments) in [
@@ -104,14 +106,14 @@ pub(crate) fn files() -> Outcome {
         (b"", &["missing field `name`"]),
     ] {
         fs::write(FILE, bytes).unwrap();
-        end(run(&[FILE])).wants(125, fragments);
+        end(run(&["--state", STATE, FILE])).wants(125, fragments);
     }
     fs::write(FILE, " ".repeat((1 << 20) + 1)).unwrap();
-    end(run(&[FILE])).wants(125, &["larger than 1 MiB"]);
+    end(run(&["--state", STATE, FILE])).wants(125, &["larger than 1 MiB"]);
     fs::remove_file(FILE).unwrap();
-    end(run(&[FILE])).wants(125, &["reading /tmp/wrong.toml", "No such file"]);
+    end(run(&["--state", STATE, FILE])).wants(125, &["reading /tmp/wrong.toml", "No such file"]);
     assert_eq!(state(), [""; 0]);
-    assert!(!Path::new("/run/cloison").exists(), "something was made");
+    assert!(!Path::new(STATE).exists(), "something was made");
     Outcome::Passed
 }
 
@@ -160,7 +162,7 @@ pub(crate) fn arguments() -> Outcome {
         (&["inspect", "A"], "a name has 1 to 48"),
         (&["completions", "dos"], "possible values"),
         (&["man", "/nosuch"], "writing man pages into /nosuch"),
-        (&["rnu"], "similar subcommand"),
+        (&["rnu"], "unrecognized subcommand"),
         (&[], "Usage"),
     ] {
         let ended = end(cloison(words));
