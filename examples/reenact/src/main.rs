@@ -13,7 +13,6 @@ mod key;
 mod measure;
 mod outcome;
 mod play;
-mod relay;
 mod table;
 mod tenancy;
 mod tenants;

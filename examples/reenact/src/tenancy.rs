@@ -15,8 +15,8 @@ use crate::error::ReenactError;
 use crate::ground::{self, Tree};
 use crate::key::TenantKey;
 use crate::measure::Subject;
-use crate::relay;
 use crate::walls::{self, Enclosed, Walls};
+use cloison_launcher::relay;
 
 /// The programs of a tenant, seen from its root.
 const SERVER: &str = "/bin/canary-serve";

@@ -13,8 +13,8 @@ use cloison_sandbox::{
 
 use crate::error::ReenactError;
 use crate::outcome::Waived;
-use crate::relay;
 use crate::tenants;
+use cloison_launcher::relay;
 
 /// The first id of the pool that hosts hand out by default.
 const ID_POOL_FIRST: u32 = 1_879_048_192;
