@@ -28,11 +28,11 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     let waivers = settings::waivers(options.host.file.as_deref())?;
     let refused = |error| match (error, &source) {
         (cloison_sandbox::Error::Refused(refused), Some(source)) => source.refused(&refused),
-        (error, _) => Error::Start(error),
+        (error, _) => kernel::explained(error, &waivers),
     };
     lookup::settle(&mut spec)?;
     spec.check().map_err(|error| refused(error.into()))?;
-    let kernel = kernel::of_this_host()?;
+    let kernel = kernel::for_a_launch()?;
     let ids = spec.ids.map_or(pool::POOL, pool::ids_of);
     if let Some(clash) = pool::clashes(&ids)?.into_iter().next() {
         return Err(clash.into());
@@ -41,7 +41,7 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     let mut registration = State::open(&options.state.directory)?.register(&spec.name, spec.ids)?;
     spec.ids = Some(registration.ids());
 
-    let prepared = Prepared::new(&spec).map_err(Error::Start)?;
+    let prepared = Prepared::new(&spec).map_err(&refused)?;
     let (sockets, relays) = listeners.enter(prepared.network.as_fd())?;
     let (streams, ends) = if terminal::is_wanted() {
         (Streams::Terminal, None)
