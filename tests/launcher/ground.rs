@@ -174,7 +174,7 @@ pub(crate) fn state() -> Vec<String> {
             names.push(entry.unwrap().file_name().into_string().unwrap());
         }
     }
-    names.retain(|name| name != "lock" && name != "ids" && name != "kernel");
+    names.retain(|name| name != "lock" && name != "ids");
     names.sort();
     names
 }

@@ -51,6 +51,7 @@ const CASES: &[Case] = &[
     Case::new("any_process_is_inspected", shown::any_process),
     Case::new("clash_of_ids_is_told_with_file_and_line", shown::clash),
     Case::new("json_is_json", shown::json),
+    Case::new("run_judges_layers_as_check_does", shown::judged),
     Case::new("completions_and_man_pages_are_made", shown::manual),
     Case::new("closed_reader_is_no_panic", shown::closed_reader),
 ];

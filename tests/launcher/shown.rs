@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::process::Stdio;
 
+use cloison_sandbox::{Kernel, Layer, Waivers};
 use cloison_tests::Outcome;
 use nix::mount::{MsFlags, mount, umount};
 use serde_json::Value;
@@ -114,6 +115,18 @@ pub(crate) fn json() -> Outcome {
     assert_eq!(of("no-new-privs")["value"], 1);
     assert_eq!(of("no-new-privs")["known"], "read");
     running.terminate().wants(128 + 15, &[]);
+    Outcome::Passed
+}
+
+pub(crate) fn judged() -> Outcome {
+    let (probed, assumed) = (Kernel::probe().unwrap(), Kernel::assume().unwrap());
+    for layer in Layer::ALL {
+        assert_eq!(
+            assumed.verdict(layer, &Waivers::none()),
+            probed.verdict(layer, &Waivers::none()),
+            "{layer}"
+        );
+    }
     Outcome::Passed
 }
 

@@ -39,7 +39,7 @@ struct Ids {
 /// Looks at this host; gives the exit code.
 pub(crate) fn check(options: &cli::Check) -> Result<u8, Error> {
     let waivers = settings::waivers(options.host.file.as_deref())?;
-    let kernel = kernel::of_this_host()?;
+    let kernel = kernel::probed()?;
     let ids = Ids {
         first: *POOL.start(),
         last: *POOL.end(),

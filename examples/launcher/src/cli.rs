@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::builder::EnumValueParser;
-use clap::{Arg, ArgAction, Args, Command, CommandFactory, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args, Command, Parser, Subcommand};
 use clap_complete::Shell;
 use cloison_sandbox::SandboxName;
 
@@ -251,11 +251,9 @@ fn target(text: &str) -> Result<Target, String> {
 pub(crate) fn separated(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     if arguments.get(1).is_some_and(|verb| verb == "run") {
-        let run = Cli::command();
-        let at = run
-            .find_subcommand("run")
-            .and_then(|run| command_begins(run, &arguments));
-        if let Some(at) = at {
+        // Only the one verb: the whole definition takes a while to build.
+        let run = Run::augment_args(Command::new("run"));
+        if let Some(at) = command_begins(&run, &arguments) {
             arguments.insert(at, "--".into());
         }
     }
@@ -296,6 +294,8 @@ fn is_file(word: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     fn words(line: &str) -> Vec<OsString> {

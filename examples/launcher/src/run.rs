@@ -5,8 +5,12 @@ mod signals;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread::{self, JoinHandle};
 
-use cloison_sandbox::{Access, Io, Plan, Prepared, Root, Sandbox, SandboxName, Spec, Streams};
+use cloison_sandbox::{
+    Access, Cgroup, Hierarchies, IdRange, Io, NamespaceError, NetworkNamespace, Plan, Prepared,
+    Root, Sandbox, SandboxName, Spec, Streams, UserNamespace,
+};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -28,11 +32,13 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     let waivers = settings::waivers(options.host.file.as_deref())?;
     let refused = |error| match (error, &source) {
         (cloison_sandbox::Error::Refused(refused), Some(source)) => source.refused(&refused),
-        (error, _) => Error::Start(error),
+        (error, _) => kernel::explained(error, &waivers),
     };
     lookup::settle(&mut spec)?;
     spec.check().map_err(|error| refused(error.into()))?;
-    let kernel = kernel::of_this_host()?;
+    // It takes as long as all that follows, up to the plan.
+    let network = thread::spawn(NetworkNamespace::create);
+    let kernel = kernel::for_a_launch()?;
     let ids = spec.ids.map_or(pool::POOL, pool::ids_of);
     if let Some(clash) = pool::clashes(&ids)?.into_iter().next() {
         return Err(clash.into());
@@ -41,7 +47,7 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     let mut registration = State::open(&options.state.directory)?.register(&spec.name, spec.ids)?;
     spec.ids = Some(registration.ids());
 
-    let prepared = Prepared::new(&spec).map_err(Error::Start)?;
+    let prepared = prepare(&spec.name, registration.ids(), network).map_err(&refused)?;
     let (sockets, relays) = listeners.enter(prepared.network.as_fd())?;
     let (streams, ends) = if terminal::is_wanted() {
         (Streams::Terminal, None)
@@ -65,6 +71,23 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     let code = ended?;
     registration.finish()?;
     Ok(code)
+}
+
+/// What is made before the plan, with the network that is in the making.
+fn prepare(
+    name: &SandboxName,
+    ids: IdRange,
+    network: JoinHandle<Result<NetworkNamespace, NamespaceError>>,
+) -> Result<Prepared, cloison_sandbox::Error> {
+    let cgroup = Cgroup::create(&Hierarchies::find()?, name)?;
+    // A thread that panicked has said so itself.
+    let network = network.join().map_err(|_| cloison_sandbox::Error::Died)??;
+    let user = UserNamespace::create(ids)?;
+    Ok(Prepared {
+        user,
+        network,
+        cgroup,
+    })
 }
 
 /// The spec: what the command line says before what the file says.

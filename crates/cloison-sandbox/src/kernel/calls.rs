@@ -70,6 +70,16 @@ pub(super) fn try_all(found: &mut Found) -> Result<(), KernelError> {
     landlock(found)
 }
 
+/// Tries those that a launch can do without, and those that can be waived.
+pub(super) fn try_dispensable(found: &mut Found) -> Result<(), KernelError> {
+    found.record(Feature::TmpfsNoswap, tmpfs(true).map(|_| ()))?;
+    match host::core_cookie() {
+        Ok(_) => found.record(Feature::CoreScheduling, Ok(()))?,
+        Err(failed) => found.refused(Feature::CoreScheduling, errno(failed))?,
+    }
+    landlock(found)
+}
+
 /// `..` must be refused beneath a descriptor, and `.` must not.
 fn beneath() -> Result<(), Absence> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -156,7 +166,7 @@ fn device_node() -> Result<(), Absence> {
 
 /// A ruleset that handles the part is made; what it forbids is tried later,
 /// in a process of its own.
-fn landlock(found: &mut Found) -> Result<(), KernelError> {
+pub(super) fn landlock(found: &mut Found) -> Result<(), KernelError> {
     let abi = match host::landlock_abi() {
         Ok(abi) => abi,
         Err(failed) => {
