@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use cloison_sandbox::{ExitStatus, spawner_pid};
+use cloison_sandbox::{ExitStatus, IdRange, spawner_pid};
 use cloison_tests::Outcome;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use crate::ground::{eventually, hold, spec};
+use crate::ground::{IDS, eventually, hold, spec};
 
 fn outcome(kept: bool, broken: &str) -> Outcome {
     if kept {
@@ -93,4 +93,43 @@ pub(crate) fn waits_elsewhere() -> Outcome {
         sandbox.remove().unwrap();
     }
     Outcome::Passed
+}
+
+/// Twenty sandboxes are waited for at once by one thread, and one that goes on
+/// is not reported before its time.
+pub(crate) fn waits_async() -> Outcome {
+    let launch = |number: u32, command: &str| {
+        let name = format!("async-{number}");
+        let mut spec = spec(&name, &["/usr/bin/sh", "-c", command]);
+        spec.ids = IdRange::new(IDS + number * IdRange::COUNT).ok();
+        hold(&spec, Vec::new()).unwrap().start().unwrap()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let mut long = launch(0, "exec sleep 30");
+        let early = tokio::time::timeout(Duration::from_millis(100), long.wait_async()).await;
+        let mut waits = Vec::new();
+        for number in 1..=20 {
+            let mut sandbox = launch(number, &format!("exit {number}"));
+            waits.push(tokio::task::spawn_local(async move {
+                let status = sandbox.wait_async().await.unwrap();
+                sandbox.remove().unwrap();
+                status
+            }));
+        }
+        let mut codes = Vec::new();
+        for wait in waits {
+            codes.push(wait.await.unwrap());
+        }
+        let ended = long.remove().unwrap();
+        let expected: Vec<_> = (1..=20).map(ExitStatus::Exited).collect();
+        outcome(
+            early.is_err() && codes == expected && ended != ExitStatus::Exited(0),
+            &format!("{early:?} {codes:?} {ended:?}"),
+        )
+    })
 }

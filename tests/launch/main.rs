@@ -63,6 +63,7 @@ const CASES: &[Case] = &[
         "status_survives_a_thread_that_waits_for_any_child",
         callers::waits_elsewhere,
     ),
+    Case::new("waiting_needs_no_thread", callers::waits_async),
     Case::new("launch_makes_no_clone_in_the_caller", quiet::no_clone),
     Case::new("clone_from_64_threads_hangs", threads::control).lasting_s(120),
     Case::new("launches_from_64_threads_leave_nothing", threads::many).lasting_s(300),

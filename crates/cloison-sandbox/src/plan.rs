@@ -69,7 +69,7 @@ pub enum Streams {
         /// Standard error.
         stderr: OwnedFd,
     },
-    /// A new terminal of the sandbox's own; [`Held::terminal`] is its other
+    /// A new terminal of the sandbox's own; [`Held::take_terminal`] is its other
     /// side.
     Terminal,
 }

@@ -154,6 +154,10 @@ impl Sandbox {
             errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
         };
         let pidfd = self.spawned.pidfd.try_clone().map_err(failed)?;
+        #[expect(
+            deprecated,
+            reason = "unsound for types that give another's descriptor away; an owned one is its own"
+        )]
         let watched = AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(failed)?;
         let _ended = watched.readable().await.map_err(failed)?;
         // Ended: its status is there as soon as its parent has reaped it.
