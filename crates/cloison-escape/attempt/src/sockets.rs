@@ -21,6 +21,7 @@ const SO_DOMAIN: usize = 39;
 const SO_NETNS_COOKIE: usize = 71;
 const IPPROTO_TCP: usize = 6;
 const TCP_ULP: usize = 31;
+const MSG_FASTOPEN: usize = 0x2000_0000;
 const HIGH_HALF: usize = 0x1_0000_0000;
 
 /// Turns every IP socket of another network namespace that it holds into a
@@ -46,6 +47,22 @@ pub(crate) fn e13(arguments: &Arguments, report: &mut Report) -> Result<(), Coul
             held.disconnect()
                 .map_err(|errno| Verdict::stopped("connect AF_UNSPEC", errno))?;
             held.fast_open(port, token)
+        })
+    });
+    report.way("disconnect-fast-open-message", || {
+        on_each(&foreign, |held| {
+            held.disconnect()
+                .map_err(|errno| Verdict::stopped("connect AF_UNSPEC", errno))?;
+            held.fast_open_by_message(port, token)
+        })
+    });
+    report.way("disconnect-fast-open-connect", || {
+        on_each(&foreign, |held| {
+            held.disconnect()
+                .map_err(|errno| Verdict::stopped("connect AF_UNSPEC", errno))?;
+            held.defer_connecting()
+                .map_err(|errno| Verdict::stopped("setsockopt", errno))?;
+            held.connect_later(port, token)
         })
     });
     Ok(())
@@ -171,8 +188,54 @@ impl Held {
         self.read_token(token)
     }
 
+    /// The same by sendmsg, whose flags are another argument.
+    fn fast_open_by_message(self, port: u16, token: &str) -> Result<String, Verdict> {
+        let address = self.loopback(port);
+        let byte = b"\n".as_ptr().expose_provenance();
+        let piece = [byte, 1];
+        // struct msghdr: name, its length, pieces, their count, no control.
+        let message = [
+            address.as_ptr().expose_provenance(),
+            address.len(),
+            piece.as_ptr().expose_provenance(),
+            1,
+            0,
+            0,
+            0,
+        ];
+        let at = message.as_ptr().expose_provenance();
+        // SAFETY: the call reads the structure, one piece and the address.
+        unsafe { sys::call(nr::SENDMSG, [int(self.fd), at, MSG_FASTOPEN]) }
+            .map_err(|errno| Verdict::stopped("sendmsg", errno))?;
+        self.read_token(token)
+    }
+
+    /// Connects by the first byte, see [`Held::defer_connecting`].
+    fn connect_later(self, port: u16, token: &str) -> Result<String, Verdict> {
+        let address = self.loopback(port);
+        let at = address.as_ptr().expose_provenance();
+        // SAFETY: the call reads the address, whose length is passed.
+        unsafe { sys::call(nr::CONNECT, [int(self.fd), at, address.len()]) }
+            .map_err(|errno| Verdict::stopped("connect", errno))?;
+        let byte = b"\n".as_ptr().expose_provenance();
+        // SAFETY: the call reads one byte.
+        unsafe { sys::call(nr::SENDTO, [int(self.fd), byte, 1, 0, 0, 0]) }
+            .map_err(|errno| Verdict::stopped("sendto", errno))?;
+        self.read_token(token)
+    }
+
+    /// With this option connect only notes the address, and the first byte
+    /// connects.
+    fn defer_connecting(self) -> Answer {
+        const TCP_FASTOPEN_CONNECT: usize = 30;
+        let on = 1_i32;
+        let at = (&raw const on).expose_provenance();
+        let option = [int(self.fd), IPPROTO_TCP, TCP_FASTOPEN_CONNECT, at, 4];
+        // SAFETY: the call reads one int, which is on this frame.
+        unsafe { sys::call(nr::SETSOCKOPT, option) }
+    }
+
     fn fast_open(self, port: u16, token: &str) -> Result<String, Verdict> {
-        const MSG_FASTOPEN: usize = 0x2000_0000;
         let address = self.loopback(port);
         let at = address.as_ptr().expose_provenance();
         let byte = b"\n".as_ptr().expose_provenance();

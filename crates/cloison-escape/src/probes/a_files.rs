@@ -47,15 +47,20 @@ pub(super) const A14: Probe = Probe {
     id: "a14",
     title: "overwrite the program of the launcher or the init",
     reference: "CVE-2019-5736",
-    layers: &[Layer::NotDumpable, Layer::LandlockFiles],
+    layers: &[
+        Layer::NotDumpable,
+        Layer::LandlockFiles,
+        Layer::UserNamespace,
+    ],
     control: Control {
+        // Not the capabilities: a root of the host that may trace everything
+        // is stopped by no mode of a file.
         without: &[
             Layer::NotDumpable,
+            Layer::UserNamespace,
             Layer::LandlockFiles,
             Layer::LandlockNetwork,
             Layer::LandlockScope,
-            Layer::Capabilities,
-            Layer::Securebits,
         ],
     },
     only: &[],

@@ -9,7 +9,14 @@ pub(super) const B01: Probe = Probe {
     id: "b01",
     title: "signal, trace or read a process outside",
     reference: "pid_namespaces(7), ptrace(2)",
-    layers: &[Layer::PidNamespace, Layer::UserNamespace],
+    layers: &[
+        Layer::PidNamespace,
+        Layer::UserNamespace,
+        Layer::Capabilities,
+        Layer::Seccomp,
+        Layer::LandlockFiles,
+        Layer::LandlockScope,
+    ],
     control: Control {
         without: &[
             Layer::PidNamespace,
@@ -32,9 +39,14 @@ pub(super) const B03: Probe = Probe {
     id: "b03",
     title: "make a namespace and be root in it",
     reference: "CVE-2022-0185",
-    layers: &[Layer::UserNamespace, Layer::Seccomp],
+    layers: &[Layer::UserNamespace, Layer::Capabilities, Layer::Seccomp],
     control: Control {
-        without: &[Layer::UserNamespace, Layer::Seccomp],
+        without: &[
+            Layer::UserNamespace,
+            Layer::Capabilities,
+            Layer::Securebits,
+            Layer::Seccomp,
+        ],
     },
     only: &[],
     canary: Canary::None,

@@ -26,7 +26,7 @@ pub(super) const N05: Probe = Probe {
     id: "n05",
     title: "change links, queues and rules by netlink",
     reference: "49 of 78 CVEs counted in kernelCTF",
-    layers: &[Layer::UserNamespace, Layer::Capabilities],
+    layers: &[Layer::UserNamespace, Layer::Capabilities, Layer::Seccomp],
     control: Control {
         without: &[
             Layer::UserNamespace,

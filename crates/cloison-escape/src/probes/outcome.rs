@@ -35,6 +35,9 @@ pub struct Outcome {
     pub whole: Reach,
     /// How many ways there were.
     pub ways: usize,
+    /// The ways that not even the control finds open, with what stops them
+    /// there: of them nothing is proved.
+    pub silent: Vec<Way>,
     /// For each layer of the probe: how far it got where that one is missing,
     /// without the ways that are excepted in [`Probe::only`].
     pub left_out: Vec<(Layer, Reach)>,
@@ -141,6 +144,9 @@ impl fmt::Display for Outcome {
         if !stops.is_empty() {
             write!(f, "; alone each stops: {}", stops.join(", "))?;
         }
+        if !self.silent.is_empty() {
+            write!(f, "\n     silent in the control: {}", listed(&self.silent))?;
+        }
         for only in self.probe.only {
             let ways = only.ways.join(", ");
             write!(
@@ -225,6 +231,7 @@ mod tests {
             control: Liveness::Alive(vec![way()]),
             whole: Reach::Stopped,
             ways: 1,
+            silent: Vec::new(),
             left_out: vec![(PROBES[0].layers[0], Reach::Stopped)],
             left_alone: vec![(PROBES[0].layers[0], 1)],
         }

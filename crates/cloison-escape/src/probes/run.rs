@@ -79,6 +79,7 @@ impl<'a> Runner<'a> {
             control: Liveness::of(&control),
             whole: Reach::of(whole.with(Verdict::Through)),
             ways: control.ways.len(),
+            silent: silent(&control),
             left_out,
             left_alone,
         })
@@ -197,6 +198,11 @@ fn read_within(output: PipeReader, limit: Duration) -> Result<Option<String>, Pr
             count => bytes.extend_from_slice(piece.get(..count).unwrap_or_default()),
         }
     }
+}
+
+fn silent(control: &Attempted) -> Vec<Way> {
+    let is_shut = |way: &&Way| way.verdict != Verdict::Through;
+    control.ways.iter().filter(is_shut).cloned().collect()
 }
 
 /// How many of the ways that `control` found open are stopped here.
