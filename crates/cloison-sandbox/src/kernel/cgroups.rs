@@ -1,6 +1,7 @@
 //! A cgroup: made, entered, frozen, thawed, emptied, removed.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use cloison_linux::steps::Op;
 use nix::errno::Errno;
@@ -14,6 +15,12 @@ use crate::{Cgroup, CgroupError, Hierarchies, Hierarchy, SandboxName};
 
 /// The name of the cgroup that is made, behind `cloison-`.
 const NAME: &str = "probe";
+
+/// How long others may take with their probes.
+const TURN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Between two looks whether it is our turn.
+const INTERVAL: Duration = Duration::from_millis(1);
 
 /// How the process gets into the hierarchy of version 2.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -115,7 +122,11 @@ fn attempt(hierarchies: &Hierarchies, entry: Entry) -> Result<(), Failure> {
     let _turn = take_turn(hierarchies)?;
     let name = SandboxName::new(NAME).map_err(|_| refused(Errno::EINVAL))?;
     match Cgroup::take_over(hierarchies, &name) {
-        Ok(mut left) => left.remove()?,
+        // Killed, maybe, while its process stood still.
+        Ok(mut left) => {
+            left.kill()?;
+            left.remove()?;
+        }
         Err(CgroupError::Absent { .. }) => {}
         Err(error) => return Err(error.into()),
     }
@@ -133,8 +144,18 @@ fn take_turn(hierarchies: &Hierarchies) -> Result<Flock<OwnedFd>, Failure> {
         .first_directory()
         .ok_or(Failure::Cgroup(Absence::NoHierarchy))?;
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let directory = openat(own, c".", flags, Mode::empty()).map_err(refused)?;
-    Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| refused(errno))
+    let mut directory = openat(own, c".", flags, Mode::empty()).map_err(refused)?;
+    let begun = Instant::now();
+    loop {
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(turn) => return Ok(turn),
+            Err((unlocked, Errno::EWOULDBLOCK)) if begun.elapsed() < TURN_DEADLINE => {
+                directory = unlocked;
+                std::thread::sleep(INTERVAL);
+            }
+            Err((_, errno)) => return Err(refused(errno)),
+        }
+    }
 }
 
 fn owned(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
@@ -143,6 +164,7 @@ fn owned(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
         .map_err(|error| refused(Errno::from_raw(error.raw_os_error().unwrap_or(0))))
 }
 
+/// A process enters, is frozen and thawed, and is ended.
 fn freeze_one(cgroup: &Cgroup, entry: Entry) -> Result<(), Failure> {
     let mut list = trial::list(0);
     for placement in cgroup.placements() {

@@ -1,6 +1,7 @@
 //! What is tried in processes of their own.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use cloison_linux::host::{self, Handled, PrctlQuestion};
 use cloison_linux::steps::Op;
@@ -70,13 +71,29 @@ pub(super) fn try_signal(found: &mut Found) -> Result<(), KernelError> {
         let needs = Absence::Needs(Feature::PidfdSendSignal);
         return found.absent(Feature::PidfdExitInfo, needs);
     }
-    let status = match host::exit_status(trial.pidfd()).map_err(calls::refused) {
-        Ok(Some(SIGKILL)) => Ok(()),
-        Ok(_) => Err(Absence::Powerless),
-        Err(absence) => Err(absence),
-    };
+    let status = exit_status(&trial);
     found.record(Feature::PidfdExitInfo, status)
 }
+
+/// The status of an ended process.
+///
+/// Where the caller ignores SIGCHLD the wait is over a moment before the
+/// kernel has put the status down.
+fn exit_status(trial: &Trial) -> Result<(), Absence> {
+    for _ in 0..LOOKS {
+        match host::exit_status(trial.pidfd()).map_err(calls::refused)? {
+            Some(SIGKILL) => return Ok(()),
+            Some(_) => return Err(Absence::Powerless),
+            None => std::thread::sleep(INTERVAL),
+        }
+    }
+    Err(Absence::Powerless)
+}
+
+/// How often the status is looked for.
+const LOOKS: u32 = 200;
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(1);
 
 /// Both the signal and, as it ends a process, the wait status.
 const SIGKILL: i32 = Signal::SIGKILL as i32;
@@ -114,7 +131,7 @@ pub(super) fn ordinary(found: &Found) -> Group {
             list.push(None, Op::JoinKeyring, []);
             Ok(())
         })
-        .shows(|report| report.keyring > 0),
+        .shows(|report| report.keyring > 0 && host::session_keyring() != Ok(report.keyring)),
         Try::new(Feature::CoreScheduling, |list| {
             list.push(None, Op::MakeCoreCookie, []);
             Ok(())
