@@ -3,10 +3,14 @@
 use cloison_linux::steps::Op;
 
 use crate::Layer;
+use crate::kernel::Feature;
 use crate::plan::Composition;
 
-const STORE_BYPASS: u64 = 0;
-const INDIRECT_BRANCH: u64 = 1;
+/// What prctl(2) calls each.
+const CONTROLS: [(Feature, u64); 2] = [
+    (Feature::StoreBypassControl, 0),
+    (Feature::IndirectBranchControl, 1),
+];
 
 pub(crate) fn steps(composition: &mut Composition<'_>) {
     if composition.applies(Layer::CoreScheduling) {
@@ -15,11 +19,15 @@ pub(crate) fn steps(composition: &mut Composition<'_>) {
             .push(Layer::CoreScheduling, Op::MakeCoreCookie, []);
     }
     if composition.applies(Layer::SpeculationControl) {
-        for feature in [STORE_BYPASS, INDIRECT_BRANCH] {
+        for (feature, control) in CONTROLS {
+            // One that the processor does not need has nothing to restrict.
+            if !composition.kernel.has(feature) {
+                continue;
+            }
             composition.list.push(
                 Layer::SpeculationControl,
                 Op::RestrictSpeculation,
-                [feature.into()],
+                [control.into()],
             );
         }
     }

@@ -8,6 +8,7 @@ use nix::sys::stat::fstat;
 
 use crate::Layer;
 use crate::error::Error;
+use crate::kernel::Feature;
 use crate::layers::mounts::{Attached, NODES};
 use crate::layers::{capabilities, inherited, rlimits};
 use crate::plan::Composition;
@@ -136,8 +137,14 @@ pub(super) fn posture(
             }
             Layer::CoreScheduling => own(&mut expected, Field::CoreCookie),
             Layer::SpeculationControl => {
-                expected.expect(Field::StoreBypassControl, Value::Bits(FORCE_DISABLED));
-                expected.expect(Field::IndirectBranchControl, Value::Bits(FORCE_DISABLED));
+                for (feature, field) in [
+                    (Feature::StoreBypassControl, Field::StoreBypassControl),
+                    (Feature::IndirectBranchControl, Field::IndirectBranchControl),
+                ] {
+                    if composition.kernel.has(feature) {
+                        expected.expect(field, Value::Bits(FORCE_DISABLED));
+                    }
+                }
             }
         }
     }
