@@ -21,6 +21,7 @@ mod mounts;
 mod namespaces;
 mod neighbours;
 mod netlink;
+mod numbers;
 mod own_init;
 mod processes;
 mod programs;
@@ -66,6 +67,7 @@ const ROLES: &[(&str, Role)] = &[
     ("answer", roles::answer),
     ("key", keys::with_key),
     ("forked", forked::forked),
+    ("number", numbers::number),
 ];
 
 fn main() -> ExitCode {
