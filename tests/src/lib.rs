@@ -56,7 +56,6 @@
 mod case;
 pub mod object_code;
 mod runner;
-pub mod seccomp_docker;
 mod snapshot;
 
 use std::env;

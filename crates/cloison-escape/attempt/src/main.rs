@@ -67,7 +67,7 @@ const ROLES: &[(&str, Role)] = &[
     ("answer", roles::answer),
     ("key", keys::with_key),
     ("forked", forked::forked),
-    ("numbers", numbers::numbers),
+    ("number", numbers::number),
 ];
 
 fn main() -> ExitCode {

@@ -5,17 +5,22 @@ use std::process::ExitCode;
 
 use crate::arguments::Arguments;
 use crate::report::CouldNotTry;
-use crate::sys::{self, Answer};
+use crate::sys;
 
 const FORK: usize = 57;
 const VFORK: usize = 58;
+const MSGGET: usize = 68;
 
-/// Writes `trying N`, issues call `number` and writes `answer 0`, or the error
-/// number in its place. A call that ends the process, blocks or forks is part
-/// of the answer: who runs this looks at the lines, the exit and the time.
-pub(crate) fn numbers(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
-    let number: usize = arguments.number("number")?;
-    report(number).map_err(|error| CouldNotTry(format!("standard output: {error}")))?;
+/// No descriptor, pointer, size or set of flags.
+const NOTHING: usize = usize::MAX;
+
+/// Writes `trying N` for `number` N, issues the call and writes `answer R`. A
+/// call that ends the process, blocks or forks is part of the answer: who
+/// runs this looks at the lines, the exit and the time.
+pub(crate) fn number(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
+    let number: u32 = arguments.number("number")?;
+    let tried = report(number as usize);
+    tried.map_err(|error| CouldNotTry(format!("standard output: {error}")))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -23,28 +28,31 @@ fn report(number: usize) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "trying {number}")?;
     out.flush()?;
-    let error = match try_number(number) {
-        Ok(_) => 0,
-        Err(sys::Errno(error)) => error,
-    };
-    writeln!(out, "answer {error}")?;
+    let answer = attempt(number);
+    writeln!(out, "answer {answer}")?;
     out.flush()
 }
 
-/// Issues call `number` with every argument at -1: no descriptor, no pointer
-/// and no size is valid, so a call that takes any fails without effect.
-fn try_number(number: usize) -> Answer {
-    if number == FORK || number == VFORK {
-        return fork(number);
+/// What the kernel answered, error numbers negative.
+fn attempt(number: usize) -> i128 {
+    let arguments = match number {
+        FORK | VFORK => return fork(number) as i128,
+        // With every flag set it would make a queue; with none it finds none.
+        MSGGET => [0x00c1_0150, 0, 0, 0, 0, 0],
+        _ => [NOTHING; 6],
+    };
+    // SAFETY: a call that takes a pointer finds no user address there. Those
+    // that take no argument exit, block or change an attribute of this
+    // process, which holds nothing but two lines of text.
+    let answer = unsafe { sys::call(number, arguments) };
+    match answer {
+        Ok(value) => value as i128,
+        Err(errno) => -i128::from(errno.0),
     }
-    // SAFETY: every pointer is at -1, which is no user address. What takes no
-    // argument exits, blocks or changes an attribute of this process, but not
-    // its memory or descriptors.
-    unsafe { sys::call(number, [usize::MAX; 6]) }
 }
 
 /// fork or vfork, whose child ends before it touches the stack it may share.
-fn fork(number: usize) -> Answer {
+fn fork(number: usize) -> isize {
     let answer: isize;
     // SAFETY: between the two calls the child runs register instructions only,
     // and the second, exit_group, does not return.
@@ -63,5 +71,5 @@ fn fork(number: usize) -> Answer {
             lateout("r11") _,
         );
     }
-    sys::decode(answer)
+    answer
 }
