@@ -112,14 +112,16 @@ fn arrows() -> Result {
         .current_dir(root())
         .output()?;
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    told(rules::wrong_arrows(
-        &read("ARCHITECTURE.md")?,
-        &rules::arrows_of(&metadata),
-    ))
+    let text = read("ARCHITECTURE.md")?;
+    let mut faults = rules::wrong_arrows(&text, &rules::arrows_of(&metadata));
+    faults.extend(rules::arrows_not_down(&text));
+    told(faults)
 }
 
 fn unsafe_code() -> Result {
-    let mut faults = rules::unsafe_outside(&files()?);
+    let files = files()?;
+    let mut faults = rules::unsafe_outside(&files);
+    faults.extend(rules::lints_missing(&files));
     if !read("Cargo.toml")?.contains("unsafe_code = \"forbid\"") {
         faults.push("the workspace does not forbid unsafe code".to_owned());
     }

@@ -65,10 +65,9 @@ pub(crate) fn arrows_of(metadata: &serde_json::Value) -> Arrows {
         .collect()
 }
 
-/// The table `| crate | links |` against what cargo says.
-pub(crate) fn wrong_arrows(text: &str, arrows: &Arrows) -> Vec<String> {
-    let drawn: Arrows = text
-        .lines()
+/// The rows of the table `| crate | links |`.
+fn drawn_in(text: &str) -> Vec<(String, Vec<String>)> {
+    text.lines()
         .skip_while(|line| *line != "| crate | links |")
         .skip(2)
         .take_while(|line| line.starts_with('|'))
@@ -78,7 +77,26 @@ pub(crate) fn wrong_arrows(text: &str, arrows: &Arrows) -> Vec<String> {
             let links = cells.next()?.split(", ").filter(|link| *link != "-");
             Some((name, links.map(str::to_owned).collect()))
         })
-        .collect();
+        .collect()
+}
+
+/// An arrow points down if it ends in a row above its own.
+pub(crate) fn arrows_not_down(text: &str) -> Vec<String> {
+    let rows = drawn_in(text);
+    let mut faults = Vec::new();
+    for (at, (name, links)) in rows.iter().enumerate() {
+        for link in links {
+            if !rows.iter().take(at).any(|(above, _)| above == link) {
+                faults.push(format!("{name} links {link}, which is not above it"));
+            }
+        }
+    }
+    faults
+}
+
+/// The table against what cargo says.
+pub(crate) fn wrong_arrows(text: &str, arrows: &Arrows) -> Vec<String> {
+    let drawn: Arrows = drawn_in(text).into_iter().collect();
     let mut faults = Vec::new();
     for name in arrows.keys().chain(drawn.keys()) {
         if arrows.get(name) != drawn.get(name) {
@@ -97,7 +115,15 @@ fn is_rust(path: &str) -> bool {
     path.ends_with(".rs") && !path.starts_with("tests/architecture/")
 }
 
-/// Unsafe code, by its keyword before a block, a function or an attribute.
+/// Whether a line has the keyword, comments and strings apart.
+fn is_unsafe(line: &str) -> bool {
+    let outside: String = line.split('"').step_by(2).collect::<Vec<_>>().join("\"");
+    let code = outside.split("//").next().unwrap_or_default();
+    code.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .any(|word| word == "unsafe")
+}
+
+/// Unsafe code, by its keyword.
 pub(crate) fn unsafe_outside(files: &[(String, String)]) -> Vec<String> {
     const MAY: [&str; 3] = [
         "crates/cloison-linux/",
@@ -105,25 +131,35 @@ pub(crate) fn unsafe_outside(files: &[(String, String)]) -> Vec<String> {
         // What the object-code proof shows going red: an entry by its name.
         "tests/fixtures/object-code/",
     ];
-    let marks = [
-        "unsafe {",
-        "unsafe fn",
-        "unsafe impl",
-        "unsafe extern",
-        "#[unsafe(",
-    ];
     files
         .iter()
         .filter(|(path, _)| is_rust(path) && !MAY.iter().any(|may| path.starts_with(may)))
-        .filter(|(_, text)| marks.iter().any(|mark| text.contains(mark)))
+        .filter(|(_, text)| text.lines().any(is_unsafe))
         .map(|(path, _)| format!("{path} is unsafe"))
+        .collect()
+}
+
+/// Members without the workspace's lints: only those that may be unsafe.
+pub(crate) fn lints_missing(files: &[(String, String)]) -> Vec<String> {
+    const MAY: [&str; 2] = [
+        "crates/cloison-linux/Cargo.toml",
+        "crates/cloison-escape/attempt/Cargo.toml",
+    ];
+    files
+        .iter()
+        .filter(|(path, _)| path.ends_with("/Cargo.toml") && !MAY.contains(&path.as_str()))
+        .filter(|(path, _)| !path.starts_with("tests/fixtures/object-code/"))
+        .filter(|(_, text)| !text.contains("\n[lints]\nworkspace = true\n"))
+        .map(|(path, _)| format!("{path} leaves the workspace's lints"))
         .collect()
 }
 
 /// Who takes a layer away.
 pub(crate) fn weakenings_outside(files: &[(String, String)]) -> Vec<String> {
-    const MAY: [&str; 3] = [
-        "crates/cloison-sandbox/src/",
+    const MAY: [&str; 5] = [
+        "crates/cloison-sandbox/src/lib.rs",
+        "crates/cloison-sandbox/src/plan",
+        "crates/cloison-sandbox/src/layers/",
         "crates/cloison-escape/",
         "tests/",
     ];
@@ -137,12 +173,19 @@ pub(crate) fn weakenings_outside(files: &[(String, String)]) -> Vec<String> {
 
 /// What an outcome must not depend on.
 pub(crate) fn left_for_later(files: &[(String, String)]) -> Vec<String> {
-    let marks = ["TODO", "FIXME", "todo!(", "unimplemented!(", "#[ignore"];
+    let marks = [
+        "TODO",
+        "FIXME",
+        "XXX",
+        "todo!",
+        "unimplemented!",
+        "#[ignore",
+    ];
     files
         .iter()
         .filter(|(path, _)| !path.starts_with("tests/architecture/"))
         .filter(|(path, _)| {
-            [".rs", ".toml", ".md"]
+            [".rs", ".toml", ".md", ".ci/run"]
                 .iter()
                 .any(|end| path.ends_with(end))
         })
@@ -161,14 +204,23 @@ pub(crate) fn each_can_fail() -> Result<(), Failed> {
         missing_paths("see `a/b`", |_| false),
         missing_tests("`test:gone`", &sources),
         wrong_arrows(&table("-"), &arrows),
+        arrows_not_down(&table("b")),
+        arrows_not_down(&table("a")),
         unsafe_outside(&file("examples/x.rs", "unsafe { }")),
+        unsafe_outside(&file("xtask/x.rs", "say(\"//\"); unsafe // here")),
+        lints_missing(&file("xtask/Cargo.toml", "[package]\n")),
         weakenings_outside(&file("examples/x.rs", "Weakening::Leak")),
+        weakenings_outside(&file("crates/cloison-sandbox/src/held.rs", "Weakening")),
         left_for_later(&file("x.rs", "// TODO")),
+        left_for_later(&file(".ci/run", "# XXX")),
     ];
     let green = [
         missing_paths("see `a/b`", |_| true),
         missing_tests("`test:here`", &sources),
         wrong_arrows(&table("b"), &arrows),
+        arrows_not_down(&format!("{}| c | a |\n", table("-"))),
+        unsafe_outside(&file("x.rs", "say(\"unsafe\"); // unsafe\nunsafe_code")),
+        lints_missing(&file("x/Cargo.toml", "\n[lints]\nworkspace = true\n")),
         unsafe_outside(&file("crates/cloison-linux/x.rs", "unsafe { }")),
         weakenings_outside(&file("tests/x.rs", "Weakening::Leak")),
         left_for_later(&file("x.rs", "// done")),

@@ -1,2 +1,105 @@
-//! stub
-fn main() {}
+//! What cargo cannot do.
+//!
+//! `cargo xtask docs` writes the documents that are made from the code.
+
+mod error;
+mod layers;
+mod seccomp;
+mod table;
+
+use std::error::Error as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use error::Error;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.as_slice() {
+        [command] if command == "docs" => write(),
+        _ => Err(Error::Usage),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Every document that is made: where it stands, and its text.
+fn documents() -> Result<[(&'static str, String); 2], Error> {
+    Ok([
+        ("docs/layers.md", layers::document()?),
+        ("docs/seccomp.md", seccomp::document()),
+    ])
+}
+
+fn write() -> Result<(), Error> {
+    for (path, text) in documents()? {
+        let path = from_root(path);
+        let failed = |source| Error::Write {
+            path: path.clone(),
+            source,
+        };
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        fs::write(&path, text).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn from_root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::fs;
+
+    /// The first line that is not as the code says, from 1.
+    fn stale(written: &str, fresh: &str) -> Option<usize> {
+        let (mut written, mut fresh) = (written.split('\n'), fresh.split('\n'));
+        for line in 1.. {
+            match (written.next(), fresh.next()) {
+                (None, None) => return None,
+                (old, new) if old != new => return Some(line),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn documents_are_as_the_code_says() {
+        for (path, fresh) in super::documents().unwrap() {
+            let written = fs::read_to_string(super::from_root(path)).unwrap_or_default();
+            let line = stale(&written, &fresh);
+            assert_eq!(line, None, "{path} is stale: run `cargo xtask docs`");
+        }
+    }
+
+    #[test]
+    fn a_stale_document_is_noticed() {
+        assert_eq!(stale("a\nb\n", "a\nb\n"), None);
+        assert_eq!(stale("a\nb\n", "a\nc\n"), Some(2));
+        assert_eq!(stale("", "a\n"), Some(1));
+        assert_eq!(stale("a\n", "a\nb\n"), Some(2));
+        assert_eq!(stale("a\nb\n", "a\n"), Some(2));
+        assert_eq!(stale("a", "a\n"), Some(2));
+    }
+}

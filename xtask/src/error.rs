@@ -1,0 +1,25 @@
+//! Why a document was not made.
+
+use std::path::PathBuf;
+
+use cloison_sandbox::Layer;
+
+/// Why a document was not made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Error {
+    /// No such command.
+    #[error("usage: cargo xtask docs")]
+    Usage,
+    /// The source of the layers has no meaning for this one.
+    #[error("crates/cloison-sandbox/src/layer.rs has no doc comment for {0:?}")]
+    NoMeaning(Layer),
+    /// The document could not be written.
+    #[error("writing {}", path.display())]
+    Write {
+        /// Where it should stand.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
