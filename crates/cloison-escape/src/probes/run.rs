@@ -132,12 +132,6 @@ impl<'a> Runner<'a> {
                 without: without.to_vec(),
                 source,
             })?;
-        if std::env::var("CLOISON_WAYS").is_ok() {
-            println!("REPORT: ### {} without {without:?}", probe.id);
-            for w in &attempted.ways {
-                println!("REPORT: ###   {:?} {} {}", w.verdict, w.name, w.text);
-            }
-        }
         confirm(scene, attempted, without)
     }
 }
