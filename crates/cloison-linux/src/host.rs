@@ -295,18 +295,6 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     by_value(nr::PIDFD_SEND_SIGNAL, [pidfd, signal as u64, 0, 0, 0, 0]).map(|_| ())
 }
 
-/// A descriptor of the process `pid`.
-///
-/// # Errors
-/// pidfd_open(2).
-///
-/// # Kernel
-/// 5.3.
-pub fn open_pidfd(pid: i32) -> Result<OwnedFd> {
-    // SAFETY: numbers.
-    owned(unsafe { raw(nr::PIDFD_OPEN, [pid as u64, 0, 0, 0, 0, 0]) })
-}
-
 /// The wait status of an ended and reaped process, from its pidfd.
 ///
 /// `None`: not ended, not yet reaped, or not kept by this kernel.

@@ -134,7 +134,6 @@ pub(crate) mod nr {
     pub(crate) const FSOPEN: i64 = 430;
     pub(crate) const FSCONFIG: i64 = 431;
     pub(crate) const FSMOUNT: i64 = 432;
-    pub(crate) const PIDFD_OPEN: i64 = 434;
     pub(crate) const CLONE3: i64 = 435;
     pub(crate) const CLOSE_RANGE: i64 = 436;
     pub(crate) const OPENAT2: i64 = 437;

@@ -191,8 +191,9 @@ impl Observer {
             Mode::empty(),
         )
         .map_err(unreadable)?;
-        let mut vantage = Vantage::of_caller(&proc).map_err(unreadable)?;
-        vantage.keyring = host::session_keyring().ok();
+        // The caller's keyring is not asked for: asking would give the calling
+        // thread one, and the child reports only a keyring that it has made.
+        let vantage = Vantage::of_caller(&proc).map_err(unreadable)?;
         Ok(Self { proc, vantage })
     }
 
