@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use cloison_sandbox::{
-    Error, Held, Init, Io, Kernel, Layer, Plan, Prepared, SandboxName, Spec, Waivers, Weakening,
+    Error, Held, Init, Io, Kernel, Layer, NetworkNamespace, Plan, Prepared, SandboxName, Spec,
+    Waivers, Weakening,
 };
 
 /// The first range of the default pool.
@@ -47,7 +48,7 @@ pub(crate) fn waivers() -> Waivers {
 }
 
 pub(crate) fn plan(spec: &Spec, weakenings: Vec<Weakening>) -> Result<Plan, Error> {
-    let prepared = Prepared::new(spec)?;
+    let prepared = Prepared::with_network(spec, NetworkNamespace::create()?)?;
     Plan::weakened(
         spec,
         kernel(),

@@ -5,6 +5,7 @@ mod broken;
 mod callers;
 mod ground;
 mod order;
+mod prepared;
 mod quiet;
 mod threads;
 
@@ -63,6 +64,15 @@ const CASES: &[Case] = &[
         "status_survives_a_thread_that_waits_for_any_child",
         callers::waits_elsewhere,
     ),
+    Case::new(
+        "network_of_the_first_launch_is_kept",
+        prepared::network_is_kept,
+    ),
+    Case::new(
+        "lost_network_of_the_clone_is_noticed",
+        prepared::lost_network,
+    ),
+    Case::new("devices_are_the_servers_own", prepared::devices_are_its_own),
     Case::new("waiting_needs_no_thread", callers::waits_async),
     Case::new("launch_makes_no_clone_in_the_caller", quiet::no_clone),
     Case::new("clone_from_64_threads_hangs", threads::control).lasting_s(120),

@@ -175,7 +175,8 @@ impl Child {
             }
             Op::PlaceDescriptors => self.place_descriptors(a, b, c),
             Op::InstallFilter => self.install_filter(a, b),
-            Op::Report => self.report(),
+            Op::Announce => self.tell(Report::ENCLOSED),
+            Op::Report => self.tell(Report::HELD),
             Op::Wait => self.wait(),
             Op::Execute => self.execute(a, b, c),
             Op::ExecuteKept => self.execute_kept(a, b),
@@ -536,8 +537,8 @@ impl Child {
         plain(nr::CLOSE_RANGE, [first_closed, last, 0, 0, 0, 0])
     }
 
-    fn report(&mut self) -> Result<()> {
-        self.gathered.kind = Report::HELD;
+    fn tell(&mut self, kind: u32) -> Result<()> {
+        self.gathered.kind = kind;
         self.send()
     }
 

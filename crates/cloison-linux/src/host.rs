@@ -111,6 +111,24 @@ pub fn set_mount_attributes(
     .map(|_| ())
 }
 
+/// Whether a type of file system takes a flag among its options; nothing is
+/// made or mounted.
+///
+/// # Errors
+/// fsopen(2), fsconfig(2): `EINVAL` for a flag that it does not know.
+///
+/// # Kernel
+/// 5.2, `CAP_SYS_ADMIN`.
+pub fn takes_option(kind: &CStr, flag: &CStr) -> Result<()> {
+    const CLOEXEC_FLAG: u64 = 1;
+    // SAFETY: a string and a number.
+    let context =
+        owned(unsafe { raw(nr::FSOPEN, [kind.as_ptr() as u64, CLOEXEC_FLAG, 0, 0, 0, 0]) })?;
+    let (number, flag) = (context.as_raw_fd() as u64, flag.as_ptr() as u64);
+    // SAFETY: FSCONFIG_SET_FLAG takes a string.
+    check(unsafe { raw(nr::FSCONFIG, [number, 0, flag, 0, 0, 0]) }).map(|_| ())
+}
+
 /// A new file system's mount, detached: its type, its options as key and
 /// value (no value: a flag), its attributes.
 ///

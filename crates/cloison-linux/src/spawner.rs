@@ -319,33 +319,25 @@ fn refuse(status: i32, errno: Errno, place: Place) -> bool {
 }
 
 fn reap(memory: &mut Memory, watch: i32, place: usize) {
-    const P_PIDFD: u64 = 3;
-    /// `WEXITED | __WALL`.
-    const OPTIONS: u64 = 4 | 0x4000_0000;
     let Some(watched) = memory.watched.get_mut(place) else {
         return;
     };
-    // siginfo_t: 128 bytes; code at 8, status at 24.
-    let mut info: [i32; 32] = [0; 32];
-    let at = info.as_mut_ptr() as u64;
-    // SAFETY: a live buffer as large as siginfo_t.
-    let waited = check(unsafe {
-        raw(
-            nr::WAITID,
-            [P_PIDFD, watched.pidfd as u64, at, OPTIONS, 0, 0],
-        )
-    });
-    if waited == Err(Errno::EINTR) {
-        return;
-    }
-    if waited.is_ok() {
-        let answer = Answer {
-            kind: Answer::ENDED,
-            pid: watched.pid,
-            code: info.get(2).copied().unwrap_or(0),
-            detail: info.get(6).copied().unwrap_or(0),
-        };
-        tell(watched.status, &answer, -1);
+    // First only looked at: taking it away takes the kernel longer, and nobody
+    // has to wait for that.
+    match wait(watched.pidfd, WNOWAIT) {
+        Err(Errno::EINTR) => return,
+        Err(_) => {}
+        Ok((code, detail)) => {
+            let answer = Answer {
+                kind: Answer::ENDED,
+                pid: watched.pid,
+                code,
+                detail,
+            };
+            tell(watched.status, &answer, -1);
+            // It has ended, so this does not wait.
+            let _reaped = wait(watched.pidfd, 0);
+        }
     }
     // The caller holds the same open pidfd, so closing ours would leave it
     // watched: EPOLL_CTL_DEL.
@@ -356,6 +348,24 @@ fn reap(memory: &mut Memory, watch: i32, place: usize) {
     close(watched.pidfd);
     close(watched.status);
     watched.pidfd = 0;
+}
+
+/// Leaves the ended child to be waited for again.
+const WNOWAIT: u64 = 0x0100_0000;
+
+/// Waits for a child to end: how (`si_code`), and its code or signal.
+fn wait(pidfd: i32, options: u64) -> Result<(i32, i32)> {
+    const P_PIDFD: u64 = 3;
+    /// `WEXITED | __WALL`.
+    const ENDED: u64 = 4 | 0x4000_0000;
+    // siginfo_t: 128 bytes; code at 8, status at 24.
+    let mut info: [i32; 32] = [0; 32];
+    let at = info.as_mut_ptr() as u64;
+    let options = ENDED | options;
+    // SAFETY: a live buffer as large as siginfo_t.
+    check(unsafe { raw(nr::WAITID, [P_PIDFD, pidfd as u64, at, options, 0, 0]) })?;
+    let word = |at: usize| info.get(at).copied().unwrap_or(0);
+    Ok((word(2), word(6)))
 }
 
 fn close_all(descriptors: &[i32]) {

@@ -198,6 +198,9 @@ ops! {
     /// Tries to make a namespace of that type; anything but `ENOSPC`, the
     /// answer of a limit of 0, is a failure.
     ExpectLimit = 53 (Number);
+    /// Says that namespaces, mounts and ids stand, so that they can be read
+    /// while the last steps run.
+    Announce = 54 ();
     /// Makes a directory by name. For floors.
     MakeDirectory = 50 (Text);
     /// Works in a directory by name. For floors.
@@ -373,7 +376,7 @@ impl<'a> Image<'a> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// [`Report::FAILED`] or [`Report::HELD`].
+    /// [`Report::FAILED`], [`Report::ENCLOSED`] or [`Report::HELD`].
     pub kind: u32,
     /// The step that failed.
     pub step: u32,
@@ -417,6 +420,8 @@ impl Report {
     pub const FAILED: u32 = 1;
     /// Every layer is on; it waits.
     pub const HELD: u32 = 2;
+    /// Namespaces, mounts and ids stand; the rest is not yet gathered.
+    pub const ENCLOSED: u32 = 3;
     /// How many bytes it has.
     pub const BYTES: usize = size_of::<Self>();
 }

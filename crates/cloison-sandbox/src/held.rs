@@ -11,10 +11,11 @@ use nix::sys::stat::Mode;
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 
+use crate::NetworkNamespace;
 use crate::error::Error;
 use crate::plan::{Plan, Prepared, describe};
-use crate::posture::{Posture, SelfReport, Vantage};
-use crate::sandbox::Sandbox;
+use crate::posture::{Posture, Reading, SelfReport, Vantage};
+use crate::sandbox::{Sandbox, Unhurried};
 use crate::spawner::{OnDrop, Spawned, errno};
 use crate::steps::StepList;
 
@@ -38,28 +39,37 @@ pub struct Held {
     terminal: Option<OwnedFd>,
     credentials: OwnedFd,
     has_init: bool,
-    /// What takes time to let go of: see [`Observer::mount_namespace`].
-    unhurried: Vec<OwnedFd>,
+    /// The mount namespace that it was staged in and its own: see
+    /// [`Observer::mount_namespace`].
+    staged: Option<OwnedFd>,
+    own: Option<OwnedFd>,
 }
 
 impl Held {
     /// Waits for the child to be ready, reads it back and compares.
-    pub(crate) fn check(plan: Plan, mut spawned: Spawned) -> Result<Self, Error> {
+    pub(crate) fn check(
+        plan: Plan,
+        mut spawned: Spawned,
+        looked: Result<(Observer, Posture), Error>,
+    ) -> Result<Self, Error> {
         // From here on a failure ends it.
         spawned.on_drop = OnDrop::End;
+        let (observer, expected) = looked?;
+        let staged = observer.mount_namespace(spawned.pid);
         let mut held = Self {
             spawned,
             list: plan.list,
-            expected: plan.expected,
+            expected,
             posture: Posture::new(),
             report: SelfReport::default(),
             prepared: plan.prepared,
             terminal: plan.terminal,
             credentials: plan.credentials,
             has_init: plan.has_init,
-            unhurried: Vec::with_capacity(2),
+            staged,
+            own: None,
         };
-        held.read_back()?;
+        held.read_back(&observer)?;
         Ok(held)
     }
 
@@ -105,44 +115,50 @@ impl Held {
             Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Error::Died),
             Err(errno) => return Err(self.failed(errno)),
         }
-        // Meanwhile: some of these are the last hold on a mount of the staged
-        // namespace, which takes time to let go.
+        // While it executes: the last hold on the staged namespace takes time
+        // to let go of.
         self.list.close_descriptors();
+        self.staged = None;
         // End of file: the socket went away with the exec.
         if self.receive()?.is_some() {
             return Err(Error::Died);
         }
         self.spawned.on_drop = OnDrop::Leave;
-        self.unhurried.push(self.credentials);
         Ok(Sandbox::started(
             self.spawned,
             self.expected,
             self.report,
             self.prepared,
             self.has_init,
-            self.unhurried,
+            Unhurried {
+                credentials: Some(self.credentials),
+                mounts: self.own,
+            },
         ))
     }
 
-    fn read_back(&mut self) -> Result<(), Error> {
+    fn read_back(&mut self, observer: &Observer) -> Result<(), Error> {
         let deadline = TimeVal::milliseconds(READY_DEADLINE_MS);
         setsockopt(&self.spawned.report, sockopt::ReceiveTimeout, &deadline)
             .map_err(|errno| self.failed(errno))?;
-        // While the child is busy with its steps.
-        let observer = Observer::new(self.spawned.pid)?;
-        self.unhurried
-            .extend(observer.mount_namespace(self.spawned.pid));
-        let report = self.receive()?.ok_or(Error::Died)?;
-        self.unhurried
-            .extend(observer.mount_namespace(self.spawned.pid));
-        self.report = self_report(&report);
-        self.posture = observer.read(&self.spawned, Some(&self.report))?;
-        let differences = self.posture.differences(&self.expected);
-        if differences.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::PostureDiffers(differences))
+        let mut reading = observer.begin(self.spawned.pid)?;
+        let mut report = self.receive()?.ok_or(Error::Died)?;
+        self.own = observer.mount_namespace(self.spawned.pid);
+        // While the last steps run.
+        reading.enclosure(observer.vantage());
+        if report.kind == Report::ENCLOSED {
+            report = self.receive()?.ok_or(Error::Died)?;
         }
+        self.report = self_report(&report);
+        self.posture = observer.finish(reading, &self.spawned, Some(&self.report))?;
+        let differences = self.posture.differences(&self.expected);
+        if !differences.is_empty() {
+            return Err(Error::PostureDiffers(differences));
+        }
+        if self.prepared.network.is_none() {
+            self.prepared.network = Some(observer.network(&self.spawned)?);
+        }
+        Ok(())
     }
 
     fn receive(&self) -> Result<Option<Report>, Error> {
@@ -182,9 +198,9 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Looks at the caller itself, to tell the process `pid` from it later.
-    pub(crate) fn new(pid: i32) -> Result<Self, Error> {
-        let unreadable = |errno| Error::Unreadable { pid, errno };
+    /// Looks at the caller itself, to tell a sandbox from it later.
+    pub(crate) fn new() -> Result<Self, Error> {
+        let unreadable = |errno| Error::prepare("a look at the caller's own /proc", errno);
         let proc = open(
             "/proc",
             OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
@@ -197,6 +213,11 @@ impl Observer {
         Ok(Self { proc, vantage })
     }
 
+    /// What a sandbox must not share.
+    pub(crate) fn vantage(&self) -> &Vantage {
+        &self.vantage
+    }
+
     /// The mount namespace that a process is in now: the staged one before it
     /// is held, its own afterwards.
     ///
@@ -205,13 +226,45 @@ impl Observer {
     /// parent hears of its end. While somebody else holds it, it does not.
     /// So none at all is no error: that is only slower.
     fn mount_namespace(&self, pid: i32) -> Option<OwnedFd> {
+        self.namespace(pid, "mnt").ok()
+    }
+
+    fn namespace(&self, pid: i32, kind: &str) -> Result<OwnedFd, Errno> {
         openat(
             &self.proc,
-            format!("{pid}/ns/mnt").as_str(),
+            format!("{pid}/ns/{kind}").as_str(),
             OFlag::O_RDONLY | OFlag::O_CLOEXEC,
             Mode::empty(),
         )
-        .ok()
+    }
+
+    /// The network namespace that a process of ours was born in.
+    fn network(&self, spawned: &Spawned) -> Result<NetworkNamespace, Error> {
+        let pid = spawned.pid;
+        let network = self
+            .namespace(pid, "net")
+            .map_err(|errno| Error::Unreadable { pid, errno })?;
+        // It still lives, so the number was its own.
+        host::send_signal(spawned.pidfd.as_fd(), 0).map_err(|_| Error::Died)?;
+        Ok(NetworkNamespace::of(network))
+    }
+
+    /// Begins to look at a process.
+    fn begin(&self, pid: i32) -> Result<Reading, Error> {
+        Reading::begin(&self.proc, Pid::from_raw(pid)).map_err(|_| Error::Died)
+    }
+
+    /// Reads the rest of a process that we have a pidfd of.
+    fn finish(
+        &self,
+        reading: Reading,
+        spawned: &Spawned,
+        report: Option<&SelfReport>,
+    ) -> Result<Posture, Error> {
+        let posture = reading.finish(&self.vantage, report);
+        // The process still lives, so the number was its own all the time.
+        host::send_signal(spawned.pidfd.as_fd(), 0).map_err(|_| Error::Died)?;
+        Ok(posture)
     }
 
     /// Reads what encloses a process that we have a pidfd of.
@@ -220,12 +273,9 @@ impl Observer {
         spawned: &Spawned,
         report: Option<&SelfReport>,
     ) -> Result<Posture, Error> {
-        let pid = Pid::from_raw(spawned.pid);
-        let posture =
-            Posture::read(&self.proc, pid, &self.vantage, report).map_err(|_| Error::Died)?;
-        // The process still lives, so the number was its own all the time.
-        host::send_signal(spawned.pidfd.as_fd(), 0).map_err(|_| Error::Died)?;
-        Ok(posture)
+        let mut reading = self.begin(spawned.pid)?;
+        reading.enclosure(&self.vantage);
+        self.finish(reading, spawned, report)
     }
 }
 

@@ -89,11 +89,14 @@ pub use kernel::{
     Absence, Feature, Kernel, KernelError, LayerVerdict, NotNeeded, State, Unavailable,
 };
 pub use layer::Layer;
-pub use namespaces::{NamespaceError, NamespaceStep, NetworkNamespace, NetworkPool, UserNamespace};
+pub use namespaces::{
+    NamespaceError, NamespaceStep, NetworkNamespace, NetworkPool, PendingNetworkNamespace,
+    PendingUserNamespace, UserNamespace,
+};
 pub use plan::{Io, Plan, Prepared, Streams, Weakening};
 pub use posture::{Difference, Posture, PostureError, SelfReport, Vantage};
 pub use sandbox::{ExitStatus, Sandbox};
-pub use spawner::{SpawnError, spawner_pid};
+pub use spawner::{SpawnError, spawner_pid, start_spawner};
 pub use spec::{
     Access, Init, Limits, Mount, Proc, Profile, Root, SandboxName, SandboxNameError, Spec, Sysfs,
     Tcp, TmpfsSizes,

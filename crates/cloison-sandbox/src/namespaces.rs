@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
-use crate::spawner::{SpawnError, Spawned, errno, spawn};
+use crate::spawner::{Asked, SpawnError, Spawned, ask, errno};
 use crate::steps::{Sending, StepList};
 use crate::{IdRange, proc_path};
 
@@ -88,6 +88,15 @@ impl UserNamespace {
     /// # Source
     /// user_namespaces(7), namespaces(7) (`/proc/sys/user`)
     pub fn create(ids: IdRange) -> Result<Self, NamespaceError> {
+        Self::begin(ids)?.finish()
+    }
+
+    /// Begins to make one for `ids`: the spawner is asked, and its answer not
+    /// waited for.
+    ///
+    /// # Errors
+    /// As [`UserNamespace::create`].
+    pub fn begin(ids: IdRange) -> Result<PendingUserNamespace, NamespaceError> {
         let limits = open(
             "/proc/sys/user",
             OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
@@ -111,20 +120,39 @@ impl UserNamespace {
         }
         list.push(None, Op::Report, []);
         list.push(None, Op::Wait, []);
-        let maker = Maker::start(&list)?;
-        let map = format!("0 {} {}\n", ids.first(), IdRange::COUNT);
-        maker.write("gid_map", &map)?;
-        maker.write("uid_map", &map)?;
-        maker.go_on()?;
-        maker.expect_report(NamespaceStep::Limits)?;
-        let descriptor = maker.open("ns/user")?;
-        Ok(Self { descriptor, ids })
+        let asked = ask_for(&list)?;
+        Ok(PendingUserNamespace { asked, ids })
     }
 
     /// The ids it maps.
     #[must_use]
     pub fn ids(&self) -> IdRange {
         self.ids
+    }
+}
+
+/// A user namespace in the making. Dropped, none is made.
+#[derive(Debug)]
+pub struct PendingUserNamespace {
+    asked: Asked,
+    ids: IdRange,
+}
+
+impl PendingUserNamespace {
+    /// Maps the ids and limits it.
+    ///
+    /// # Errors
+    /// As [`UserNamespace::create`].
+    pub fn finish(self) -> Result<UserNamespace, NamespaceError> {
+        let Self { asked, ids } = self;
+        let maker = Maker::of(asked)?;
+        let map = format!("0 {} {}\n", ids.first(), IdRange::COUNT);
+        maker.write("gid_map", &map)?;
+        maker.write("uid_map", &map)?;
+        maker.go_on()?;
+        maker.expect_report(NamespaceStep::Limits)?;
+        let descriptor = maker.open("ns/user")?;
+        Ok(UserNamespace { descriptor, ids })
     }
 }
 
@@ -152,14 +180,45 @@ impl NetworkNamespace {
     /// # Source
     /// network_namespaces(7)
     pub fn create() -> Result<Self, NamespaceError> {
+        Self::begin()?.finish()
+    }
+
+    /// Begins to make one: the spawner is asked, and its answer not waited
+    /// for.
+    ///
+    /// # Errors
+    /// As [`NetworkNamespace::create`].
+    pub fn begin() -> Result<PendingNetworkNamespace, NamespaceError> {
         let mut list = StepList::new(CLONE_NEWNET);
         list.push(None, Op::SetLoopbackUp, []);
         list.push(None, Op::Report, []);
         list.push(None, Op::Wait, []);
-        let maker = Maker::start(&list)?;
+        let asked = ask_for(&list)?;
+        Ok(PendingNetworkNamespace { asked })
+    }
+
+    /// The one that a sandbox was born in.
+    pub(crate) fn of(descriptor: OwnedFd) -> Self {
+        Self { descriptor }
+    }
+}
+
+/// A network namespace in the making. Dropped, none stays.
+#[derive(Debug)]
+pub struct PendingNetworkNamespace {
+    asked: Asked,
+}
+
+impl PendingNetworkNamespace {
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`NetworkNamespace::create`].
+    pub fn finish(self) -> Result<NetworkNamespace, NamespaceError> {
+        let maker = Maker::of(self.asked)?;
         maker.expect_report(NamespaceStep::Loopback)?;
         let descriptor = maker.open("ns/net")?;
-        Ok(Self { descriptor })
+        Ok(NetworkNamespace { descriptor })
     }
 }
 
@@ -222,6 +281,23 @@ impl NetworkPool {
     }
 }
 
+/// Asks for a process that makes a namespace.
+fn ask_for(list: &StepList) -> Result<Asked, NamespaceError> {
+    let block = list.finish();
+    let descriptors = list
+        .descriptors()
+        .iter()
+        .filter_map(|descriptor| match descriptor {
+            crate::steps::Descriptor::Owned(owned) => Some(owned.as_fd()),
+            _ => None,
+        })
+        .collect();
+    Ok(ask(&Sending {
+        block: &block,
+        descriptors,
+    })?)
+}
+
 /// The process that a namespace is made with. It ends when this is dropped.
 struct Maker {
     process: Spawned,
@@ -229,20 +305,8 @@ struct Maker {
 }
 
 impl Maker {
-    fn start(list: &StepList) -> Result<Self, NamespaceError> {
-        let block = list.finish();
-        let descriptors = list
-            .descriptors()
-            .iter()
-            .filter_map(|descriptor| match descriptor {
-                crate::steps::Descriptor::Owned(owned) => Some(owned.as_fd()),
-                _ => None,
-            })
-            .collect();
-        let process = spawn(&Sending {
-            block: &block,
-            descriptors,
-        })?;
+    fn of(asked: Asked) -> Result<Self, NamespaceError> {
+        let process = asked.made()?;
         let directory = proc_path::open_directory(process.pid, process.pidfd.as_fd())
             .map_err(NamespaceStep::Open.failed())?;
         Ok(Self { process, directory })

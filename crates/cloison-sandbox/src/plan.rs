@@ -9,51 +9,68 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use cloison_linux::steps::Op;
 
 pub(crate) use compose::{Composition, check_spec};
+pub(crate) use expect::Expectation;
 pub use weakening::Weakening;
 
 use crate::cgroup::{Cgroup, Hierarchies, Hierarchy};
 use crate::error::{Error, Refused};
-use crate::held::Held;
+use crate::held::{Held, Observer};
 use crate::kernel::Kernel;
+use crate::layers::mounts::Devices;
 use crate::posture::Posture;
-use crate::spawner::{Spawned, spawn, spawn_directly};
+use crate::spawner::{ask, spawn_directly};
 use crate::steps::{Descriptor, Sending, StepList};
 use crate::{Layer, NetworkNamespace, Spec, UserNamespace, Waivers};
 
 /// What is made for a server before it is launched, and used again at each
-/// restart: its user namespace, its network namespace, its cgroup.
+/// restart: its user namespace, its network namespace, its cgroup, and a
+/// read-only `/dev` of its own.
 #[derive(Debug)]
 pub struct Prepared {
     /// The user namespace.
     pub user: UserNamespace,
-    /// The network namespace.
-    pub network: NetworkNamespace,
+    /// The network namespace; `None`: the first launch makes one together
+    /// with its process, which is faster than making one for it alone, and
+    /// keeps it here.
+    pub network: Option<NetworkNamespace>,
     /// The cgroup.
     pub cgroup: Cgroup,
+    devices: Devices,
 }
 
 impl Prepared {
-    /// Makes all three for `spec`, the network namespace now.
+    /// Makes user namespace, cgroup and `/dev` for `spec`; the launch makes
+    /// the network namespace.
     ///
     /// # Errors
     /// [`Error::Refused`] without ids, [`Error::Namespace`],
-    /// [`Error::Cgroup`].
+    /// [`Error::Cgroup`], [`Error::Prepare`].
     pub fn new(spec: &Spec) -> Result<Self, Error> {
-        Self::with_network(spec, NetworkNamespace::create()?)
+        let user = UserNamespace::begin(spec.ids.ok_or(Refused::NoIds)?)?;
+        // Its process is made meanwhile.
+        let cgroup = Cgroup::create(&Hierarchies::find()?, &spec.name)?;
+        let devices = Devices::make().map_err(|errno| Error::prepare("/dev", errno))?;
+        Ok(Self {
+            user: user.finish()?,
+            network: None,
+            cgroup,
+            devices,
+        })
     }
 
-    /// The same with a network namespace of a pool.
+    /// The same with a network namespace that was made beforehand: of a
+    /// pool, or one in which sockets are to be made before the launch.
     ///
     /// # Errors
     /// As [`Prepared::new`].
     pub fn with_network(spec: &Spec, network: NetworkNamespace) -> Result<Self, Error> {
-        let user = UserNamespace::create(spec.ids.ok_or(Refused::NoIds)?)?;
-        let cgroup = Cgroup::create(&Hierarchies::find()?, &spec.name)?;
-        Ok(Self {
-            user,
-            network,
-            cgroup,
-        })
+        let mut prepared = Self::new(spec)?;
+        prepared.network = Some(network);
+        Ok(prepared)
+    }
+
+    pub(crate) fn devices(&self) -> &Devices {
+        &self.devices
     }
 }
 
@@ -122,7 +139,7 @@ impl Io {
 #[derive(Debug)]
 pub struct Plan {
     pub(crate) list: StepList,
-    pub(crate) expected: Posture,
+    pub(crate) expectation: Expectation,
     pub(crate) prepared: Prepared,
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) credentials: OwnedFd,
@@ -162,9 +179,11 @@ impl Plan {
     }
 
     /// What should enclose the sandbox.
-    #[must_use]
-    pub fn expected(&self) -> &Posture {
-        &self.expected
+    ///
+    /// # Errors
+    /// [`Error::Prepare`], [`Error::Unreadable`].
+    pub fn expected(&self) -> Result<Posture, Error> {
+        self.look().map(|(_, expected)| expected)
     }
 
     /// The steps of the child, in order: the layer and what is done. For
@@ -187,7 +206,15 @@ impl Plan {
     /// [`Error::Deadline`], [`Error::Unreadable`],
     /// [`Error::PostureDiffers`]. All is undone.
     pub fn hold(self) -> Result<Held, Error> {
-        self.hold_by(spawn)
+        let block = self.list.finish();
+        let asked = ask(&Sending {
+            block: &block,
+            descriptors: self.borrowed(),
+        })?;
+        // What needs nothing of the child is done while it is made.
+        let looked = self.look();
+        let spawned = asked.made()?;
+        Held::check(self, spawned, looked)
     }
 
     /// The same without a spawner: the caller is the parent. For a small
@@ -197,19 +224,22 @@ impl Plan {
     /// # Errors
     /// As [`Plan::hold`].
     pub fn hold_directly(self) -> Result<Held, Error> {
-        self.hold_by(spawn_directly)
-    }
-
-    fn hold_by(
-        self,
-        spawn: impl FnOnce(&Sending<'_>) -> Result<Spawned, crate::SpawnError>,
-    ) -> Result<Held, Error> {
         let block = self.list.finish();
-        let spawned = spawn(&Sending {
+        let spawned = spawn_directly(&Sending {
             block: &block,
             descriptors: self.borrowed(),
         })?;
-        Held::check(self, spawned)
+        let looked = self.look();
+        Held::check(self, spawned, looked)
+    }
+
+    /// Who will look at the child, and what should be seen.
+    fn look(&self) -> Result<(Observer, Posture), Error> {
+        let observer = Observer::new()?;
+        let expected = self
+            .expectation
+            .posture(&self.list, &self.prepared, observer.vantage())?;
+        Ok((observer, expected))
     }
 
     fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
@@ -220,7 +250,10 @@ impl Plan {
             .map(|descriptor| match descriptor {
                 Descriptor::Owned(owned) => owned.as_fd(),
                 Descriptor::UserNamespace => prepared.user.as_fd(),
-                Descriptor::NetworkNamespace => prepared.network.as_fd(),
+                Descriptor::NetworkNamespace => prepared
+                    .network
+                    .as_ref()
+                    .map_or(prepared.user.as_fd(), AsFd::as_fd),
                 Descriptor::Cgroup(at) => prepared.cgroup.placements().get(*at).map_or(
                     prepared.user.as_fd(),
                     |placement| {
@@ -281,6 +314,7 @@ pub(crate) fn describe(op: Op) -> &'static str {
         Op::Gather => "gathering the self-report",
         Op::PlaceDescriptors => "placing descriptors",
         Op::InstallFilter => "installing a seccomp program",
+        Op::Announce => "announcing what stands",
         Op::Report => "reporting",
         Op::Wait => "waiting",
         Op::Execute | Op::ExecuteKept => "executing",

@@ -18,7 +18,7 @@ mod tests;
 
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -152,22 +152,9 @@ impl Posture {
         vantage: &Vantage,
         report: Option<&SelfReport>,
     ) -> Result<Self, PostureError> {
-        let name = CString::new(pid.to_string()).map_err(|_nul| PostureError::Gone(pid))?;
-        let process = openat(
-            proc,
-            name.as_c_str(),
-            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|errno| match errno {
-            Errno::ENOENT | Errno::ESRCH => PostureError::Gone(pid),
-            source => PostureError::Refused { pid, source },
-        })?;
-        let mut facts = Vec::with_capacity(Field::ALL.len());
-        read::facts(process.as_fd(), vantage, &mut facts);
-        report::facts(report, vantage, &mut facts);
-        facts.sort_by_key(|fact| fact.field);
-        Ok(Self { facts })
+        let mut reading = Reading::begin(proc, pid)?;
+        reading.enclosure(vantage);
+        Ok(reading.finish(vantage, report))
     }
 
     /// Every field, in the order of the layers.
@@ -252,6 +239,47 @@ impl Fact {
     #[must_use]
     pub fn known(&self) -> Knowledge {
         self.known
+    }
+}
+
+/// A process while it is looked at.
+pub(crate) struct Reading {
+    process: OwnedFd,
+    facts: Vec<Fact>,
+}
+
+impl Reading {
+    /// Opens the process's directory.
+    pub(crate) fn begin(proc: impl AsFd, pid: Pid) -> Result<Self, PostureError> {
+        let name = CString::new(pid.to_string()).map_err(|_nul| PostureError::Gone(pid))?;
+        let process = openat(
+            proc,
+            name.as_c_str(),
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|errno| match errno {
+            Errno::ENOENT | Errno::ESRCH => PostureError::Gone(pid),
+            source => PostureError::Refused { pid, source },
+        })?;
+        Ok(Self {
+            process,
+            facts: Vec::with_capacity(Field::ALL.len()),
+        })
+    }
+
+    /// Reads namespaces, mounts, ids and cgroups: what a child of ours no
+    /// longer changes once it has announced them.
+    pub(crate) fn enclosure(&mut self, vantage: &Vantage) {
+        read::enclosure(self.process.as_fd(), vantage, &mut self.facts);
+    }
+
+    /// Reads the rest.
+    pub(crate) fn finish(mut self, vantage: &Vantage, report: Option<&SelfReport>) -> Posture {
+        read::process(self.process.as_fd(), &mut self.facts);
+        report::facts(report, vantage, &mut self.facts);
+        self.facts.sort_by_key(|fact| fact.field);
+        Posture { facts: self.facts }
     }
 }
 

@@ -60,9 +60,18 @@ pub struct Sandbox {
     prepared: Prepared,
     has_init: bool,
     status: Option<ExitStatus>,
-    /// Mounts and mount namespaces: to let go of them takes a grace period,
-    /// which nobody should wait for who wants to hear of its end.
-    _unhurried: Vec<OwnedFd>,
+    unhurried: Unhurried,
+}
+
+/// What takes a grace period to let go of, which nobody should wait for who
+/// wants to hear of a sandbox's end.
+#[derive(Debug)]
+pub(crate) struct Unhurried {
+    /// The caller's side of `/run/credentials`, which nothing needs any more.
+    pub(crate) credentials: Option<OwnedFd>,
+    /// The sandbox's mount namespace, held so that its end does not wait.
+    #[expect(dead_code, reason = "only held")]
+    pub(crate) mounts: Option<OwnedFd>,
 }
 
 impl Sandbox {
@@ -72,7 +81,7 @@ impl Sandbox {
         report: SelfReport,
         prepared: Prepared,
         has_init: bool,
-        unhurried: Vec<OwnedFd>,
+        unhurried: Unhurried,
     ) -> Self {
         Self {
             spawned,
@@ -81,7 +90,7 @@ impl Sandbox {
             prepared,
             has_init,
             status: None,
-            _unhurried: unhurried,
+            unhurried,
         }
     }
 
@@ -115,7 +124,7 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Died`], [`Error::Unreadable`].
     pub fn inspect(&self) -> Result<Posture, Error> {
-        Observer::new(self.spawned.pid)?.read(&self.spawned, Some(&self.report))
+        Observer::new()?.read(&self.spawned, Some(&self.report))
     }
 
     /// Waits until it has ended.
@@ -123,6 +132,8 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Process`].
     pub fn wait(&mut self) -> Result<ExitStatus, Error> {
+        // While there is time.
+        self.unhurried.credentials = None;
         loop {
             if let Some(status) = self.look(PollTimeout::NONE)? {
                 return Ok(status);

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cloison_linux::message::{Answer, Place};
 use cloison_linux::{PROGRAM, host};
@@ -93,6 +93,8 @@ struct Spawner {
     process: Mutex<Child>,
     /// The process that started it: after a fork the copy's is another.
     owner: u32,
+    /// Whether it has said how it got ready.
+    ready: OnceLock<Result<(), SpawnError>>,
 }
 
 /// The one global of this library: the descriptor of the spawner. It is
@@ -146,17 +148,24 @@ impl Spawner {
             .map_err(|error| {
                 SpawnError::Start(Errno::from_raw(error.raw_os_error().unwrap_or(0)))
             })?;
-        let spawner = Self {
+        Ok(Self {
             socket: ours,
             process: Mutex::new(process),
             owner: std::process::id(),
-        };
-        match host::receive_answer(spawner.socket.as_fd()) {
-            Ok(Some((answer, _))) if answer.kind == Answer::READY => Ok(spawner),
-            Ok(Some((answer, _))) => Err(SpawnError::Start(Errno::from_raw(answer.code))),
-            Ok(None) => Err(SpawnError::Gone),
-            Err(error) => Err(SpawnError::Start(errno(error))),
-        }
+            ready: OnceLock::new(),
+        })
+    }
+
+    /// Waits until it is ready.
+    fn wait(&self) -> Result<(), SpawnError> {
+        *self
+            .ready
+            .get_or_init(|| match host::receive_answer(self.socket.as_fd()) {
+                Ok(Some((answer, _))) if answer.kind == Answer::READY => Ok(()),
+                Ok(Some((answer, _))) => Err(SpawnError::Start(Errno::from_raw(answer.code))),
+                Ok(None) => Err(SpawnError::Gone),
+                Err(error) => Err(SpawnError::Start(errno(error))),
+            })
     }
 
     /// Reaps it if it has ended, so that no zombie stays.
@@ -171,12 +180,20 @@ impl Spawner {
     }
 }
 
-/// The spawner of this process; the one that `dead` names is replaced.
+/// The spawner of this process, ready; the one that `dead` names is replaced.
 fn current(dead: Option<&Arc<Spawner>>) -> Result<Arc<Spawner>, SpawnError> {
+    let spawner = started(dead)?;
+    spawner.wait()?;
+    Ok(spawner)
+}
+
+/// The same, perhaps not yet ready.
+fn started(dead: Option<&Arc<Spawner>>) -> Result<Arc<Spawner>, SpawnError> {
     let mut global = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(spawner) = &*global
         && spawner.owner == std::process::id()
         && !dead.is_some_and(|dead| Arc::ptr_eq(dead, spawner))
+        && !matches!(spawner.ready.get(), Some(Err(_)))
     {
         return Ok(Arc::clone(spawner));
     }
@@ -186,6 +203,15 @@ fn current(dead: Option<&Arc<Spawner>>) -> Result<Arc<Spawner>, SpawnError> {
     let spawner = Arc::new(Spawner::start()?);
     *global = Some(Arc::clone(&spawner));
     Ok(spawner)
+}
+
+/// Starts this process's spawner now, if none runs, and does not wait until it
+/// is ready: then the first launch has not to wait for it either.
+///
+/// # Errors
+/// [`SpawnError::Start`].
+pub fn start_spawner() -> Result<(), SpawnError> {
+    started(None).map(|_| ())
 }
 
 /// The process id of this process's spawner, if one runs: for tests that
@@ -202,8 +228,16 @@ pub fn spawner_pid() -> Option<u32> {
     Some(process.id())
 }
 
-/// Makes a child through the spawner.
-pub(crate) fn spawn(sending: &Sending<'_>) -> Result<Spawned, SpawnError> {
+/// A request that the spawner has, and has not yet answered.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    status: OwnedFd,
+    report: OwnedFd,
+}
+
+/// Asks the spawner for a child. Until [`Asked::made`] the caller can do
+/// something else.
+pub(crate) fn ask(sending: &Sending<'_>) -> Result<Asked, SpawnError> {
     if sending.block.len() * 8 > cloison_linux::steps::IMAGE_BYTES_MAX {
         return Err(SpawnError::TooLarge);
     }
@@ -225,20 +259,30 @@ pub(crate) fn spawn(sending: &Sending<'_>) -> Result<Spawned, SpawnError> {
         }
         Err(error) => return Err(SpawnError::Protocol(errno(error))),
     }
-    drop((childs_report, spawners_status));
-    let answer = host::receive_answer(status.as_fd());
-    match answer {
-        Ok(Some((answer, Some(pidfd)))) if answer.kind == Answer::MADE => Ok(Spawned {
-            pid: answer.pid,
-            pidfd,
-            status: Some(status),
-            report,
-            on_drop: OnDrop::Leave,
-        }),
-        Ok(Some((answer, _))) if answer.kind == Answer::REFUSED => Err(refused(&answer)),
-        Ok(None) => Err(SpawnError::Gone),
-        Ok(Some(_)) => Err(SpawnError::Protocol(Errno::EPROTO)),
-        Err(error) => Err(SpawnError::Protocol(errno(error))),
+    // The kernel wakes the receiver of a message on the sender's processor, as
+    // if the sender were about to sleep: without this the spawner would wait
+    // until all that the caller does meanwhile is done.
+    std::thread::yield_now();
+    Ok(Asked { status, report })
+}
+
+impl Asked {
+    /// The child, once it is made.
+    pub(crate) fn made(self) -> Result<Spawned, SpawnError> {
+        let Self { status, report } = self;
+        match host::receive_answer(status.as_fd()) {
+            Ok(Some((answer, Some(pidfd)))) if answer.kind == Answer::MADE => Ok(Spawned {
+                pid: answer.pid,
+                pidfd,
+                status: Some(status),
+                report,
+                on_drop: OnDrop::Leave,
+            }),
+            Ok(Some((answer, _))) if answer.kind == Answer::REFUSED => Err(refused(&answer)),
+            Ok(None) => Err(SpawnError::Gone),
+            Ok(Some(_)) => Err(SpawnError::Protocol(Errno::EPROTO)),
+            Err(error) => Err(SpawnError::Protocol(errno(error))),
+        }
     }
 }
 

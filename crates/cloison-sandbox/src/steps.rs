@@ -1,6 +1,6 @@
 //! Writing the block of steps that a child runs.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cloison_linux::steps::{END, Header, MAGIC, NONE, Op, Step};
 
@@ -161,6 +161,14 @@ impl StepList {
     /// The descriptors, in order.
     pub(crate) fn descriptors(&self) -> &[Descriptor] {
         &self.descriptors
+    }
+
+    /// The descriptor of its own at `slot`.
+    pub(crate) fn owned(&self, Slot(slot): Slot) -> Option<BorrowedFd<'_>> {
+        match self.descriptors.get(usize::try_from(slot).ok()?)? {
+            Descriptor::Owned(owned) => Some(owned.as_fd()),
+            _ => None,
+        }
     }
 
     /// Closes the descriptors of its own, when the child has used them.

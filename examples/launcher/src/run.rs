@@ -5,11 +5,9 @@ mod signals;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::thread::{self, JoinHandle};
 
 use cloison_sandbox::{
-    Access, Cgroup, Hierarchies, IdRange, Io, NamespaceError, NetworkNamespace, Plan, Prepared,
-    Root, Sandbox, SandboxName, Spec, Streams, UserNamespace,
+    Access, Io, NetworkNamespace, Plan, Prepared, Root, Sandbox, SandboxName, Spec, Streams,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,13 +19,15 @@ use crate::streams::{self, Ends};
 use crate::terminal::{self, Terminal};
 use crate::{cli, kernel, lookup, pool};
 
-use listen::Listeners;
+use listen::{Listeners, Relays};
 use signals::{Received, Signals};
 
 /// Runs the sandbox and gives the exit code of its command.
 pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     // From here on a signal waits for the sandbox, and ends nothing halfway.
     let mut signals = Signals::take()?;
+    // It is ready when the files are read.
+    cloison_sandbox::start_spawner().map_err(|error| Error::Start(error.into()))?;
     let (mut spec, source) = settle(&options)?;
     let waivers = settings::waivers(options.host.file.as_deref())?;
     let refused = |error| match (error, &source) {
@@ -36,8 +36,12 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     };
     lookup::settle(&mut spec)?;
     spec.check().map_err(|error| refused(error.into()))?;
-    // It takes as long as all that follows, up to the plan.
-    let network = thread::spawn(NetworkNamespace::create);
+    // Sockets stand in it before the launch, which else makes one. It takes as
+    // long as all that follows, up to the plan.
+    let network = (!options.listen.is_empty())
+        .then(NetworkNamespace::begin)
+        .transpose()
+        .map_err(|error| refused(error.into()))?;
     let kernel = kernel::for_a_launch()?;
     let ids = spec.ids.map_or(pool::POOL, pool::ids_of);
     if let Some(clash) = pool::clashes(&ids)?.into_iter().next() {
@@ -47,8 +51,16 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     let mut registration = State::open(&options.state.directory)?.register(&spec.name, spec.ids)?;
     spec.ids = Some(registration.ids());
 
-    let prepared = prepare(&spec.name, registration.ids(), network).map_err(&refused)?;
-    let (sockets, relays) = listeners.enter(prepared.network.as_fd())?;
+    let mut prepared = Prepared::new(&spec).map_err(&refused)?;
+    let (sockets, relays) = match network {
+        Some(network) => {
+            let network = network.finish().map_err(|error| refused(error.into()))?;
+            let entered = listeners.enter(network.as_fd())?;
+            prepared.network = Some(network);
+            entered
+        }
+        None => (Vec::new(), Relays::default()),
+    };
     let (streams, ends) = if terminal::is_wanted() {
         (Streams::Terminal, None)
     } else {
@@ -71,23 +83,6 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     let code = ended?;
     registration.finish()?;
     Ok(code)
-}
-
-/// What is made before the plan, with the network that is in the making.
-fn prepare(
-    name: &SandboxName,
-    ids: IdRange,
-    network: JoinHandle<Result<NetworkNamespace, NamespaceError>>,
-) -> Result<Prepared, cloison_sandbox::Error> {
-    let cgroup = Cgroup::create(&Hierarchies::find()?, name)?;
-    // A thread that panicked has said so itself.
-    let network = network.join().map_err(|_| cloison_sandbox::Error::Died)??;
-    let user = UserNamespace::create(ids)?;
-    Ok(Prepared {
-        user,
-        network,
-        cgroup,
-    })
 }
 
 /// The spec: what the command line says before what the file says.

@@ -73,18 +73,18 @@ impl Walls {
         let failed = |source: cloison_sandbox::Error| ReenactError::Enclose { tenant, source };
         let spec = spec(tenant, ids, root, command)?;
         let network = self.networks.take().map_err(|error| failed(error.into()))?;
-        let prepared = Prepared::with_network(&spec, network).map_err(failed)?;
-        let network = prepared.network.as_fd().try_clone_to_owned();
-        let network = network.map_err(|source| ReenactError::Relay { tenant, source })?;
+        let for_relay = network.as_fd().try_clone_to_owned();
+        let for_relay = for_relay.map_err(|source| ReenactError::Relay { tenant, source })?;
         let listener = relay::listen_inside(network.as_fd(), INSIDE)
             .map_err(|source| ReenactError::Relay { tenant, source })?;
+        let prepared = Prepared::with_network(&spec, network).map_err(failed)?;
         let mut io = Io::null().map_err(failed)?;
         io.sockets.push(listener.into());
         let plan = Plan::new(&spec, &self.kernel, &self.waivers, prepared, io).map_err(failed)?;
         let sandbox = plan.hold().and_then(cloison_sandbox::Held::start);
         Ok(Enclosed {
             sandbox: sandbox.map_err(failed)?,
-            network,
+            network: for_relay,
         })
     }
 }

@@ -109,7 +109,9 @@ impl<'a> DesignsOrder<'a> {
     pub(crate) fn launch(&self) -> Timed {
         let begun = Instant::now();
         let mounts = self.mounts()?;
-        let mut descriptors = vec![self.prepared.user.as_fd(), self.prepared.network.as_fd()];
+        let network = self.prepared.network.as_ref();
+        let network = network.ok_or("a floor without a network namespace")?;
+        let mut descriptors = vec![self.prepared.user.as_fd(), network.as_fd()];
         let mut block = Block::default();
         let born_in = self.enter_cgroups(&mut block, &mut descriptors);
         if self.network == Network::Pooled {

@@ -5,7 +5,7 @@
 //! beside each ratio. No ratio fails the run: what is missed says so.
 //!
 //! Arguments: `--quick`, `--loop N`, `--rest N`, and names of the parts to
-//! run (`floor`, `resident`, `whole`, `filters`, `size`; all by default).
+//! run (`floor`, `resident`, `phases`, `whole`, `filters`, `size`; all by default).
 
 mod block;
 mod callers;
@@ -21,6 +21,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use cloison_escape::stage::{self, Enclosure, Place};
 use cloison_sandbox::Prepared;
@@ -30,7 +31,7 @@ use callers::Caller;
 use filters::Install;
 use floors::{DesignsOrder, Network, OneClone};
 use measure::{Counts, Pace, Runner, Series, in_turn, print, print_head};
-use ours::{Common, Launch};
+use ours::{Common, Launch, Phases};
 use peers::Whole;
 
 const ROOT: &str = "/tmp/root";
@@ -126,6 +127,9 @@ fn inside() -> Result<()> {
     if wanted.part("resident") {
         resident(&wanted, &common)?;
     }
+    if wanted.part("phases") {
+        phases(&wanted, &common)?;
+    }
     if wanted.part("filters") {
         filters(&wanted)?;
     }
@@ -197,6 +201,39 @@ fn resident(wanted: &Wanted, common: &Common) -> Result<()> {
     Ok(())
 }
 
+/// Where the time of a launch goes: medians of its parts.
+fn phases(wanted: &Wanted, common: &Common) -> Result<()> {
+    let mut without = Launch::new(common, "phases")?;
+    let mut with_init = Launch::new(common, "phases-init")?.with_init();
+    for pace in Pace::BOTH {
+        for (name, launch) in [
+            ("without init", &mut without),
+            ("with init", &mut with_init),
+        ] {
+            let mut phases = Vec::new();
+            for _ in 0..wanted.counts.of(pace) {
+                pace.rest();
+                phases.push(launch.phases()?);
+            }
+            let median = |part: fn(&Phases) -> Duration| {
+                let mut times: Vec<Duration> = phases.iter().map(part).collect();
+                times.sort_unstable();
+                times.get(times.len() / 2).map_or(0, Duration::as_micros)
+            };
+            println!(
+                "pooled, {name}, {}, us: plan {}, hold {}, start {}, wait {}, behind it: release {}",
+                pace.name(),
+                median(|phases| phases.plan),
+                median(|phases| phases.hold),
+                median(|phases| phases.start),
+                median(|phases| phases.wait),
+                median(|phases| phases.release),
+            );
+        }
+    }
+    Ok(())
+}
+
 /// (d): what the filters cost to install.
 fn filters(wanted: &Wanted) -> Result<()> {
     const TARGET_US: f64 = 100.0;
@@ -243,7 +280,10 @@ fn size(wanted: &Wanted, root: &Path) -> Result<()> {
 
 /// (c): whole processes.
 fn whole(wanted: &Wanted) -> Result<()> {
-    let pair = Whole::cloison().and_then(|ours| Ok((ours, Whole::bubblewrap()?)));
+    // What this host lacks is waived, as in the other parts.
+    let host = "/tmp/host.toml";
+    std::fs::write(host, Common::host_file())?;
+    let pair = Whole::cloison(host).and_then(|ours| Ok((ours, Whole::bubblewrap()?)));
     let (cloison, bubblewrap) = match pair {
         Ok(pair) => pair,
         Err(reason) => {

@@ -19,7 +19,14 @@ impl Pace {
     pub(crate) const BOTH: [Self; 2] = [Self::Loop, Self::Rested];
     const REST: Duration = Duration::from_millis(200);
 
-    fn name(self) -> &'static str {
+    /// Waits, if it is a pace with rest.
+    pub(crate) fn rest(self) {
+        if matches!(self, Self::Rested) {
+            thread::sleep(Self::REST);
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Loop => "loop",
             Self::Rested => "rest",
@@ -81,9 +88,7 @@ pub(crate) fn in_turn(
             _ => order.rotate_left(1),
         }
         for &at in &order {
-            if matches!(pace, Pace::Rested) {
-                thread::sleep(Pace::REST);
-            }
+            pace.rest();
             let (Some(runner), Some(times)) = (runners.get_mut(at), times.get_mut(at)) else {
                 continue;
             };

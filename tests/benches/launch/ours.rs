@@ -15,6 +15,10 @@ use crate::noop;
 /// The ids that a benchmark's sandbox owns.
 const IDS: u32 = 1_879_048_192;
 
+/// The layers that a host may lack without making the others unmeasurable.
+const WAIVED: [Layer; 2] = [Layer::CoreScheduling, Layer::SpeculationControl];
+const REASON: &str = "this host may lack it";
+
 /// Who is the parent of a sandbox.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -51,8 +55,8 @@ impl Common {
             "root": { "directory": { "path": root } },
         }))?;
         let mut waivers = Waivers::none();
-        for layer in [Layer::CoreScheduling, Layer::SpeculationControl] {
-            waivers.waive(layer, "this host may lack it")?;
+        for layer in WAIVED {
+            waivers.waive(layer, REASON)?;
         }
         Ok(Self {
             spec,
@@ -77,8 +81,18 @@ impl Common {
         }
     }
 
+    /// The `host.toml` that says the same to the launcher.
+    pub(crate) fn host_file() -> String {
+        let mut text = "[waive]\n".to_owned();
+        for layer in WAIVED {
+            text.push_str(&format!("{layer} = \"{REASON}\"\n"));
+        }
+        text
+    }
+
     pub(crate) fn prepared(&self) -> Result<Prepared, Box<dyn Error>> {
-        Ok(Prepared::new(&self.spec)?)
+        let network = NetworkNamespace::create()?;
+        Ok(Prepared::with_network(&self.spec, network)?)
     }
 }
 
@@ -122,39 +136,84 @@ impl<'a> Launch<'a> {
         self
     }
 
-    /// The network namespace is made inside the measured time.
+    /// A network namespace is made inside the measured time.
     pub(crate) fn making_network(mut self) -> Self {
         self.makes_network = true;
         self
     }
 
     pub(crate) fn launch(&mut self) -> Timed {
+        let phases = self.phases()?;
+        Ok(match self.until {
+            Until::Started => phases.until_started(),
+            Until::Ended => phases.until_started() + phases.wait,
+        })
+    }
+
+    /// One launch, with the time of each part.
+    pub(crate) fn phases(&mut self) -> Result<Phases, Box<dyn Error>> {
         let mut prepared = self.prepared.take().ok_or("a launch before failed")?;
         let io = Io::null()?;
-        let begun = Instant::now();
+        let mut watch = Watch(Instant::now());
         if self.makes_network {
-            prepared.network = NetworkNamespace::create()?;
+            // The launch makes another.
+            drop(prepared.network.take());
+            watch.lap();
         }
         let Common {
             kernel, waivers, ..
         } = self.common;
         let plan = Plan::new(&self.spec, kernel, waivers, prepared, io)?;
+        let planned = watch.lap();
         let held = match self.way {
             Way::Spawner => plan.hold()?,
             Way::Directly => plan.hold_directly()?,
         };
+        let hold = watch.lap();
         let mut sandbox = held.start()?;
-        let started = begun.elapsed();
+        let start = watch.lap();
         let status = sandbox.wait()?;
-        let ended = begun.elapsed();
+        let wait = watch.lap();
         if status != ExitStatus::Exited(0) {
             return Err(format!("the no-op ended with {status:?}").into());
         }
         self.prepared = Some(sandbox.into_prepared()?);
-        let time: Duration = match self.until {
-            Until::Started => started,
-            Until::Ended => ended,
-        };
-        Ok(time)
+        Ok(Phases {
+            plan: planned,
+            hold,
+            start,
+            wait,
+            release: watch.lap(),
+        })
+    }
+}
+
+/// Where the time of one launch goes.
+pub(crate) struct Phases {
+    /// [`Plan::new`].
+    pub(crate) plan: Duration,
+    /// [`Plan::hold`].
+    pub(crate) hold: Duration,
+    /// To the exec.
+    pub(crate) start: Duration,
+    /// To the status of the command.
+    pub(crate) wait: Duration,
+    /// Letting go of mounts and namespaces, which nobody has to wait for: no
+    /// part of the measured time.
+    pub(crate) release: Duration,
+}
+
+impl Phases {
+    fn until_started(&self) -> Duration {
+        self.plan + self.hold + self.start
+    }
+}
+
+struct Watch(Instant);
+
+impl Watch {
+    fn lap(&mut self) -> Duration {
+        let before = std::mem::replace(&mut self.0, Instant::now());
+        self.0 - before
     }
 }

@@ -18,8 +18,9 @@ pub(crate) struct Whole {
 const COMMAND: &str = "/usr/bin/true";
 
 impl Whole {
-    /// The launcher, beside which this benchmark was built.
-    pub(crate) fn cloison() -> Result<Self, String> {
+    /// The launcher, beside which this benchmark was built; `host` is its
+    /// `host.toml`.
+    pub(crate) fn cloison(host: &str) -> Result<Self, String> {
         let own = env::var_os("CLOISON_LAUNCHER").map(PathBuf::from);
         let beside = || {
             let program = env::current_exe().ok()?;
@@ -32,7 +33,9 @@ impl Whole {
             .ok_or("the launcher is not built in this profile")?;
         let whole = Self {
             program,
-            arguments: ["run", "--", COMMAND].map(str::to_owned).to_vec(),
+            arguments: ["run", "--host", host, "--", COMMAND]
+                .map(str::to_owned)
+                .to_vec(),
         };
         whole
             .check()

@@ -72,7 +72,9 @@ pub(super) fn try_all(found: &mut Found) -> Result<(), KernelError> {
 
 /// Tries those that a launch can do without, and those that can be waived.
 pub(super) fn try_dispensable(found: &mut Found) -> Result<(), KernelError> {
-    found.record(Feature::TmpfsNoswap, tmpfs(true).map(|_| ()))?;
+    // To make one, and to let go of it, would wait for a grace period.
+    let noswap = host::takes_option(c"tmpfs", c"noswap").map_err(refused);
+    found.record(Feature::TmpfsNoswap, noswap)?;
     match host::core_cookie() {
         Ok(_) => found.record(Feature::CoreScheduling, Ok(()))?,
         Err(failed) => found.refused(Feature::CoreScheduling, errno(failed))?,

@@ -8,7 +8,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
-use cloison_linux::host::{self, attribute};
+use cloison_linux::host::{self, Reach, attribute};
 use cloison_linux::steps::Op;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -43,33 +43,62 @@ pub(crate) struct Attached {
     pub(crate) options: &'static [&'static str],
 }
 
-/// The `/dev` of a sandbox: its own inodes, so that no lock and no time
-/// stamp passes to another.
-pub(crate) fn devices() -> Result<Tree, Errno> {
-    let attributes = attribute::NO_SUID | attribute::NO_EXEC;
-    let dev = Filling::new(&Tmpfs {
-        bytes_max: 16 << 10,
-        files_max: 32,
-        mode: c"755",
-        owner: 0,
-        attributes,
-        swap: Swap::Allowed,
-    })?;
-    for (name, number) in NODES {
-        dev.device(name, number)?;
+/// The `/dev` of one server: its own inodes, so that no lock and no time
+/// stamp passes to another. It is read-only, and the same at each restart.
+#[derive(Debug)]
+pub(crate) struct Devices {
+    mount: OwnedFd,
+}
+
+impl Devices {
+    const ATTRIBUTES: u64 = attribute::NO_SUID | attribute::NO_EXEC | attribute::READ_ONLY;
+
+    /// Makes one.
+    pub(crate) fn make() -> Result<Self, Errno> {
+        let dev = Filling::new(&Tmpfs {
+            bytes_max: 16 << 10,
+            files_max: 32,
+            mode: c"755",
+            owner: 0,
+            attributes: Self::ATTRIBUTES & !attribute::READ_ONLY,
+            swap: Swap::Allowed,
+        })?;
+        for (name, number) in NODES {
+            dev.device(name, number)?;
+        }
+        dev.directory("pts")?;
+        dev.directory("shm")?;
+        for (name, to) in [
+            ("ptmx", "pts/ptmx"),
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+        ] {
+            dev.link(name, to)?;
+        }
+        let mount = dev.into_mount();
+        host::set_mount_attributes(mount.as_fd(), attribute::READ_ONLY, None, Reach::One)
+            .map_err(errno)?;
+        Ok(Self { mount })
     }
-    dev.directory("pts")?;
-    dev.directory("shm")?;
-    for (name, to) in [
-        ("ptmx", "pts/ptmx"),
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-    ] {
-        dev.link(name, to)?;
+
+    /// A mount of it for one launch.
+    pub(crate) fn tree(&self) -> Result<Tree, Errno> {
+        let mount = match host::open_tree(Some(self.mount.as_fd()), c"", Reach::One).map_err(errno)
+        {
+            // Before 6.15 a mount that stands nowhere has no second one.
+            Err(Errno::EINVAL) => Self::make()?.mount,
+            mount => mount?,
+        };
+        Ok(Tree {
+            mount,
+            target: "dev".to_owned(),
+            file_system: "tmpfs",
+            attributes: Self::ATTRIBUTES,
+            access: landlock::DEVICES,
+        })
     }
-    dev.finish("dev", attributes | attribute::READ_ONLY, landlock::DEVICES)
 }
 
 /// A devpts of its own. Its `uid` and `gid` are the host's ids.

@@ -15,24 +15,32 @@ const CLONE_NEWPID: u64 = 0x2000_0000;
 const CLONE_NEWNET: u64 = 0x4000_0000;
 
 /// What is made with the clone: a mount namespace of the host's to build
-/// in, and the pid namespace, which the host owns.
+/// in; the pid namespace, and the network namespace if there is none yet,
+/// which the host owns.
 pub(crate) fn at_clone(composition: &Composition<'_>) -> u64 {
-    let pid = if composition.applies(Layer::PidNamespace) {
-        CLONE_NEWPID
-    } else {
-        0
-    };
-    CLONE_NEWNS | pid
+    let mut flags = CLONE_NEWNS;
+    if composition.applies(Layer::PidNamespace) {
+        flags |= CLONE_NEWPID;
+    }
+    if composition.applies(Layer::NetworkNamespace) && composition.prepared.network.is_none() {
+        flags |= CLONE_NEWNET;
+    }
+    flags
 }
 
-/// Joins the network: before sysfs is mounted, which shows its mounter's.
-pub(crate) fn join_network(composition: &mut Composition<'_>) {
+/// Joins the network, or readies the one of the clone: before sysfs is
+/// mounted, which shows its mounter's.
+pub(crate) fn enter_network(composition: &mut Composition<'_>) {
     let layer = Layer::NetworkNamespace;
-    if composition.applies(layer) {
-        let slot = composition.list.descriptor(Descriptor::NetworkNamespace);
-        composition
-            .list
-            .push(layer, Op::JoinNamespace, [slot.into(), CLONE_NEWNET.into()]);
+    if !composition.applies(layer) {
+        return;
+    }
+    let list = &mut composition.list;
+    if composition.prepared.network.is_none() {
+        list.push(layer, Op::SetLoopbackUp, []);
+    } else {
+        let slot = list.descriptor(Descriptor::NetworkNamespace);
+        list.push(layer, Op::JoinNamespace, [slot.into(), CLONE_NEWNET.into()]);
     }
 }
 
@@ -67,8 +75,11 @@ pub(crate) const UNSHARED: [(Layer, u64); 4] = [
     (Layer::CgroupNamespace, CLONE_NEWCGROUP),
 ];
 
-/// The flag of a namespace that is made with the clone.
-pub(crate) const CLONED: [(Layer, u64); 1] = [(Layer::PidNamespace, CLONE_NEWPID)];
+/// The flags of namespaces that are made with the clone.
+pub(crate) const CLONED: [(Layer, u64); 2] = [
+    (Layer::PidNamespace, CLONE_NEWPID),
+    (Layer::NetworkNamespace, CLONE_NEWNET),
+];
 
 /// Names the host.
 pub(crate) fn host_name(composition: &mut Composition<'_>) {

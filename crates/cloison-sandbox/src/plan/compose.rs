@@ -1,17 +1,18 @@
 //! The order of the child, as one function.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use cloison_linux::steps::Op;
 
 use crate::error::{Error, Refused};
 use crate::kernel::{Feature, Kernel, LayerVerdict};
-use crate::layers::mounts::{Attached, attach, attach_late, devices, devpts, open_terminal, pivot};
+use crate::layers::mounts::{Attached, attach, attach_late, devpts, open_terminal, pivot};
 use crate::layers::{
     capabilities, cgroup, command, descriptors, inherited, landlock, namespaces, rlimits, root,
     seccomp, session, speculation,
 };
-use crate::plan::{Io, Plan, Prepared, Streams, Weakening, expect};
+use crate::plan::expect::{Expectation, Found};
+use crate::plan::{Io, Plan, Prepared, Streams, Weakening};
 use crate::seccomp::Filters;
 use crate::spawner::program;
 use crate::spec::Init;
@@ -156,7 +157,7 @@ pub(super) fn compose(
     } = root::prepare(composition)?;
     let pts = devpts(composition).map_err(made)?;
     let (terminal, streams) = open_streams(io.streams, || open_terminal(&pts).map_err(made))?;
-    trees.push(devices().map_err(made)?);
+    trees.push(composition.prepared.devices().tree().map_err(made)?);
     trees.push(pts);
     trees.extend(rest);
     let ruleset = landlock::prepare(composition, &trees)
@@ -164,7 +165,7 @@ pub(super) fn compose(
 
     composition.list.clone_flags = namespaces::at_clone(composition);
     cgroup::steps(composition);
-    namespaces::join_network(composition);
+    namespaces::enter_network(composition);
     attach(composition, trees);
     pivot(composition);
     inherited::early(composition);
@@ -176,12 +177,13 @@ pub(super) fn compose(
     inherited::late(composition);
     let has_terminal = terminal.is_some();
     let sockets = io.sockets.len();
-    let (slots, links) = keep(composition, streams, io.sockets, leaks, has_terminal);
+    let slots = keep(composition, streams, io.sockets, leaks);
     session::steps(composition, slots.first().copied().filter(|_| has_terminal));
     speculation::steps(composition);
     capabilities::steps(composition, kept);
     composition.list.push(None, Op::BindAbstract, []);
     landlock::steps(composition, ruleset);
+    composition.list.push(None, Op::Announce, []);
     descriptors::not_dumpable(composition);
     let port = u64::from(landlock::denied_port(composition));
     composition
@@ -195,18 +197,21 @@ pub(super) fn compose(
     composition.list.push(None, Op::Wait, []);
     command::steps(composition, sockets, has_terminal);
 
-    let expected = expect::posture(
-        composition,
+    let found = Found {
         kept,
-        installed,
-        &links,
-        (program.is_some(), has_terminal && spec.init == Init::Off),
-    )?;
+        filters: installed,
+        // What a weakened plan leaks is not expected.
+        slots: slots.into_iter().take(3 + sockets).collect(),
+        has_terminal,
+        has_program: program.is_some(),
+        takes_terminal: has_terminal && spec.init == Init::Off,
+    };
+    let expectation = Expectation::new(composition, found);
     weaken(composition);
     let list = std::mem::take(&mut composition.list);
     Ok(Plan {
         list,
-        expected,
+        expectation,
         has_init: spec.init == Init::On,
         prepared,
         terminal,
@@ -240,34 +245,19 @@ fn open_streams(
     }
 }
 
-/// Adds what the command keeps; gives their places, and what each leads to
-/// where that can be foretold.
+/// Adds what the command keeps, in the order of its numbers.
 fn keep(
     composition: &mut Composition<'_>,
     streams: [OwnedFd; 3],
     sockets: Vec<OwnedFd>,
     leaks: Vec<OwnedFd>,
-    has_terminal: bool,
-) -> (Vec<Slot>, Vec<Option<String>>) {
-    let mut links: Vec<Option<String>> = streams
-        .iter()
-        .map(|stream| (!has_terminal).then(|| link(stream.as_fd())).flatten())
-        .collect();
-    links.extend(sockets.iter().map(|socket| link(socket.as_fd())));
-    let slots = streams
+) -> Vec<Slot> {
+    streams
         .into_iter()
         .chain(sockets)
         .chain(leaks)
         .map(|descriptor| composition.list.own(descriptor))
-        .collect();
-    (slots, links)
-}
-
-/// What a descriptor of ours leads to, in the kernel's words.
-fn link(descriptor: BorrowedFd<'_>) -> Option<String> {
-    let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
-    let target = std::fs::read_link(path).ok()?;
-    Some(crate::proc::escaped(target.as_os_str().as_encoded_bytes()))
+        .collect()
 }
 
 /// The init, if there is one: readable by nobody inside.

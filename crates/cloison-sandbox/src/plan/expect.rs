@@ -1,154 +1,261 @@
 //! What the read-back should find.
+//!
+//! It is worked out while the child is busy with its steps: nothing in it
+//! comes from there.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use cloison_linux::host::attribute;
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
+use crate::IdRange;
 use crate::Layer;
 use crate::error::Error;
 use crate::kernel::Feature;
 use crate::layers::mounts::{Attached, NODES};
 use crate::layers::{capabilities, inherited, rlimits};
 use crate::plan::Composition;
-use crate::posture::{DescriptorEntry, Field, Limit, MountEntry, Owner, Posture, Value};
-use crate::spec::Proc;
+use crate::plan::Prepared;
+use crate::posture::{DescriptorEntry, Field, Limit, MountEntry, Owner, Posture, Value, Vantage};
+use crate::spec::{Limits, Proc};
+use crate::steps::{Slot, StepList};
 
 /// `SCHED_OTHER` and no I/O class.
 const NONE: i64 = 0;
 
-pub(super) fn posture(
-    composition: &Composition<'_>,
-    kept: u64,
-    filters: usize,
-    links: &[Option<String>],
-    (has_program, takes_terminal): (bool, bool),
-) -> Result<Posture, Error> {
-    let mut expected = Posture::new();
-    for layer in Layer::ALL {
-        if !composition.applies(layer) {
-            continue;
+/// What a plan knows of the posture to come.
+#[derive(Debug)]
+pub(crate) struct Expectation {
+    layers: Vec<Layer>,
+    ids: IdRange,
+    user: u16,
+    group: u16,
+    proc: Proc,
+    wants_sysfs: bool,
+    limits: Limits,
+    mounts: Vec<Attached>,
+    speculation: Vec<Field>,
+    /// What else its composition found out.
+    found: Found,
+}
+
+/// What only composing a plan tells.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The capabilities that stay.
+    pub(super) kept: u64,
+    /// How many seccomp programs are installed.
+    pub(super) filters: usize,
+    /// The descriptors that the command keeps, in order.
+    pub(super) slots: Vec<Slot>,
+    /// Where those lead cannot be foretold.
+    pub(super) has_terminal: bool,
+    /// An init's program is kept as well.
+    pub(super) has_program: bool,
+    /// Process 1 takes the terminal.
+    pub(super) takes_terminal: bool,
+}
+
+impl Expectation {
+    pub(super) fn new(composition: &mut Composition<'_>, found: Found) -> Self {
+        let spec = composition.spec;
+        Self {
+            layers: Layer::ALL
+                .into_iter()
+                .filter(|layer| composition.applies(*layer))
+                .collect(),
+            ids: composition.ids,
+            user: spec.user,
+            group: spec.group,
+            proc: spec.proc,
+            wants_sysfs: composition.wants_sysfs(),
+            limits: spec.limits,
+            mounts: std::mem::take(&mut composition.mounts),
+            speculation: [
+                (Feature::StoreBypassControl, Field::StoreBypassControl),
+                (Feature::IndirectBranchControl, Field::IndirectBranchControl),
+            ]
+            .into_iter()
+            .filter_map(|(feature, field)| composition.kernel.has(feature).then_some(field))
+            .collect(),
+            found,
         }
-        expected.expect_unreadable(layer);
-        match layer {
-            Layer::Cgroup => {
-                let paths = composition.prepared.cgroup.membership();
-                expected.expect(Field::Cgroups, Value::Cgroups(paths));
-            }
-            Layer::NetworkNamespace => {
-                let id = inode(composition.prepared.network.as_fd())?;
-                expected.expect(Field::NetworkNamespace, Value::Number(id));
-                expected.expect(Field::NetworkNamespaceOwner, Value::Number(own_user()?));
-            }
-            Layer::UserNamespace => user(composition, &mut expected)?,
-            Layer::MountNamespace => {
-                expected.expect(Field::MountNamespace, Value::Owner(Owner::Own));
-                let owner = if composition.applies(Layer::UserNamespace) {
-                    inode(composition.prepared.user.as_fd())?
-                } else {
-                    own_user()?
-                };
-                expected.expect(Field::MountNamespaceOwner, Value::Number(owner));
-                expected.expect(Field::Mounts, mounts(&composition.mounts));
-            }
-            Layer::PidNamespace => {
-                expected.expect(Field::PidNamespace, Value::Owner(Owner::Own));
-                expected.expect(Field::PidNamespaceOwner, Value::Number(own_user()?));
-                expected.expect(Field::InnerPid, Value::Number(1));
-            }
-            Layer::IpcNamespace => own(&mut expected, Field::IpcNamespace),
-            Layer::UtsNamespace => own(&mut expected, Field::UtsNamespace),
-            Layer::CgroupNamespace => own(&mut expected, Field::CgroupNamespace),
-            Layer::Proc => {
-                let options = match composition.spec.proc {
-                    Proc::Pid => "/proc hidepid=invisible subset=pid",
-                };
-                expected.expect(Field::ProcOptions, list([options]));
-            }
-            Layer::Sysfs => {
-                let shown = composition.wants_sysfs().then_some("/sys");
-                expected.expect(Field::SysfsOptions, list(shown));
-            }
-            Layer::Devices => {
-                let mut nodes: Vec<String> = NODES
-                    .iter()
-                    .map(|(name, (major, minor))| format!("{name} c {major}:{minor} 0666"))
-                    .collect();
-                nodes.sort_unstable();
-                expected.expect(Field::DeviceNodes, Value::List(nodes));
-            }
-            Layer::Devpts => {
-                let spec = composition.spec;
-                let text = format!(
-                    "/dev/pts gid={} max={} mode=620 ptmxmode=666 uid={}",
-                    composition.ids.host_id(5),
-                    spec.limits.terminals_max,
-                    composition.ids.host_id(spec.user),
-                );
-                expected.expect(Field::DevptsOptions, list([text]));
-            }
-            Layer::Capabilities => {
-                for field in [
-                    Field::Inheritable,
-                    Field::Permitted,
-                    Field::Effective,
-                    Field::Bounding,
-                    Field::Ambient,
-                ] {
-                    expected.expect(field, Value::Capabilities(kept));
+    }
+
+    fn applies(&self, layer: Layer) -> bool {
+        self.layers.contains(&layer)
+    }
+
+    /// The posture that a child of `list` and `prepared` should have, seen
+    /// from there.
+    pub(crate) fn posture(
+        &self,
+        steps: &StepList,
+        prepared: &Prepared,
+        vantage: &Vantage,
+    ) -> Result<Posture, Error> {
+        let Found {
+            kept,
+            filters,
+            has_program,
+            takes_terminal,
+            ..
+        } = self.found;
+        // It owns what the host makes.
+        let host_user = own_namespace(c"/proc/self/ns/user")?;
+        let mut expected = Posture::new();
+        for &layer in &self.layers {
+            expected.expect_unreadable(layer);
+            match layer {
+                Layer::Cgroup => {
+                    let paths = prepared.cgroup.membership();
+                    expected.expect(Field::Cgroups, Value::Cgroups(paths));
                 }
-            }
-            Layer::Securebits => {
-                expected.expect(Field::Securebits, Value::Bits(capabilities::SECUREBITS));
-            }
-            Layer::NoNewPrivs => {
-                expected.expect(Field::NoNewPrivs, Value::Number(1));
-            }
-            Layer::Seccomp => {
-                let filters = i64::try_from(filters).unwrap_or(i64::MAX);
-                expected.expect(Field::SeccompMode, Value::Number(2));
-                expected.expect(Field::SeccompFilters, Value::Number(filters));
-            }
-            Layer::LandlockFiles => refused(&mut expected, Field::MakeNode, Errno::EACCES),
-            Layer::LandlockNetwork => refused(&mut expected, Field::BindTcp, Errno::EACCES),
-            Layer::LandlockScope => refused(&mut expected, Field::ConnectAbstract, Errno::EPERM),
-            Layer::Rlimits => {
-                expected.expect(Field::Limits, limits(composition));
-            }
-            Layer::SessionKeyring => own(&mut expected, Field::SessionKeyring),
-            Layer::Session => {
-                // Among the caller's processes its session has any number.
-                if composition.applies(Layer::PidNamespace) {
-                    expected.expect(Field::InnerSession, Value::Number(1));
+                Layer::NetworkNamespace => {
+                    let network = match &prepared.network {
+                        Some(network) => Value::Number(inode(network.as_fd())?),
+                        // It comes with the clone.
+                        None => Value::OtherThan(own_namespace(c"/proc/thread-self/ns/net")?),
+                    };
+                    expected.expect(Field::NetworkNamespace, network);
+                    expected.expect(Field::NetworkNamespaceOwner, Value::Number(host_user));
                 }
-                // A terminal has a number that only its devpts knows.
-                if !takes_terminal {
-                    expected.expect(Field::Terminal, Value::Number(0));
+                Layer::UserNamespace => self.user(prepared, &mut expected)?,
+                Layer::MountNamespace => {
+                    expected.expect(Field::MountNamespace, Value::Owner(Owner::Own));
+                    let owner = if self.applies(Layer::UserNamespace) {
+                        inode(prepared.user.as_fd())?
+                    } else {
+                        host_user
+                    };
+                    expected.expect(Field::MountNamespaceOwner, Value::Number(owner));
+                    expected.expect(Field::Mounts, mounts(&self.mounts));
                 }
-            }
-            Layer::InheritedState => inherited(composition, &mut expected)?,
-            Layer::Descriptors => {
-                expected.expect(Field::Descriptors, descriptors(links, has_program));
-            }
-            Layer::NotDumpable => {
-                expected.expect(Field::Dumpable, Value::Number(0));
-                expected.expect(Field::ProcOwner, Value::Number(0));
-            }
-            Layer::CoreScheduling => own(&mut expected, Field::CoreCookie),
-            Layer::SpeculationControl => {
-                for (feature, field) in [
-                    (Feature::StoreBypassControl, Field::StoreBypassControl),
-                    (Feature::IndirectBranchControl, Field::IndirectBranchControl),
-                ] {
-                    if composition.kernel.has(feature) {
-                        expected.expect(field, Value::Bits(FORCE_DISABLED));
+                Layer::PidNamespace => {
+                    expected.expect(Field::PidNamespace, Value::Owner(Owner::Own));
+                    expected.expect(Field::PidNamespaceOwner, Value::Number(host_user));
+                    expected.expect(Field::InnerPid, Value::Number(1));
+                }
+                Layer::IpcNamespace => own(&mut expected, Field::IpcNamespace),
+                Layer::UtsNamespace => own(&mut expected, Field::UtsNamespace),
+                Layer::CgroupNamespace => own(&mut expected, Field::CgroupNamespace),
+                Layer::Proc => {
+                    let options = match self.proc {
+                        Proc::Pid => "/proc hidepid=invisible subset=pid",
+                    };
+                    expected.expect(Field::ProcOptions, list([options]));
+                }
+                Layer::Sysfs => {
+                    let shown = self.wants_sysfs.then_some("/sys");
+                    expected.expect(Field::SysfsOptions, list(shown));
+                }
+                Layer::Devices => {
+                    let mut nodes: Vec<String> = NODES
+                        .iter()
+                        .map(|(name, (major, minor))| format!("{name} c {major}:{minor} 0666"))
+                        .collect();
+                    nodes.sort_unstable();
+                    expected.expect(Field::DeviceNodes, Value::List(nodes));
+                }
+                Layer::Devpts => {
+                    let text = format!(
+                        "/dev/pts gid={} max={} mode=620 ptmxmode=666 uid={}",
+                        self.ids.host_id(5),
+                        self.limits.terminals_max,
+                        self.ids.host_id(self.user),
+                    );
+                    expected.expect(Field::DevptsOptions, list([text]));
+                }
+                Layer::Capabilities => {
+                    for field in [
+                        Field::Inheritable,
+                        Field::Permitted,
+                        Field::Effective,
+                        Field::Bounding,
+                        Field::Ambient,
+                    ] {
+                        expected.expect(field, Value::Capabilities(kept));
+                    }
+                }
+                Layer::Securebits => {
+                    expected.expect(Field::Securebits, Value::Bits(capabilities::SECUREBITS));
+                }
+                Layer::NoNewPrivs => {
+                    expected.expect(Field::NoNewPrivs, Value::Number(1));
+                }
+                Layer::Seccomp => {
+                    let filters = i64::try_from(filters).unwrap_or(i64::MAX);
+                    expected.expect(Field::SeccompMode, Value::Number(2));
+                    expected.expect(Field::SeccompFilters, Value::Number(filters));
+                }
+                Layer::LandlockFiles => refused(&mut expected, Field::MakeNode, Errno::EACCES),
+                Layer::LandlockNetwork => refused(&mut expected, Field::BindTcp, Errno::EACCES),
+                Layer::LandlockScope => {
+                    refused(&mut expected, Field::ConnectAbstract, Errno::EPERM)
+                }
+                Layer::Rlimits => {
+                    expected.expect(Field::Limits, limits(&self.limits));
+                }
+                Layer::SessionKeyring => own(&mut expected, Field::SessionKeyring),
+                Layer::Session => {
+                    // Among the caller's processes its session has any number.
+                    if self.applies(Layer::PidNamespace) {
+                        expected.expect(Field::InnerSession, Value::Number(1));
+                    }
+                    // A terminal has a number that only its devpts knows.
+                    if !takes_terminal {
+                        expected.expect(Field::Terminal, Value::Number(0));
+                    }
+                }
+                Layer::InheritedState => inherited(prepared, vantage, &mut expected)?,
+                Layer::Descriptors => {
+                    let links = self.links(steps);
+                    expected.expect(Field::Descriptors, descriptors(links, has_program));
+                }
+                Layer::NotDumpable => {
+                    expected.expect(Field::Dumpable, Value::Number(0));
+                    expected.expect(Field::ProcOwner, Value::Number(0));
+                }
+                Layer::CoreScheduling => own(&mut expected, Field::CoreCookie),
+                Layer::SpeculationControl => {
+                    for field in &self.speculation {
+                        expected.expect(*field, Value::Bits(FORCE_DISABLED));
                     }
                 }
             }
         }
+        Ok(expected)
     }
-    Ok(expected)
+
+    fn user(&self, prepared: &Prepared, expected: &mut Posture) -> Result<(), Error> {
+        let id = inode(prepared.user.as_fd())?;
+        let map = format!("0 {} {}", self.ids.first(), IdRange::COUNT);
+        expected.expect(Field::UserNamespace, Value::Number(id));
+        expected.expect(Field::UidMap, list([map.clone()]));
+        expected.expect(Field::GidMap, list([map]));
+        expected.expect(Field::UserIds, Value::ids(self.ids.host_id(self.user)));
+        expected.expect(Field::GroupIds, Value::ids(self.ids.host_id(self.group)));
+        expected.expect(Field::Groups, list::<String>([]));
+        expected.expect(Field::NestedNamespaces, list(["0"; 4]));
+        Ok(())
+    }
+
+    /// What each kept descriptor leads to, in the kernel's words. A terminal
+    /// has a name that only its devpts knows.
+    fn links(&self, steps: &StepList) -> Vec<Option<String>> {
+        let slots = self.found.slots.iter().enumerate();
+        slots
+            .map(|(at, slot)| {
+                let is_terminal = self.found.has_terminal && at < 3;
+                let kept = steps.owned(*slot).filter(|_| !is_terminal)?;
+                let path = format!("/proc/self/fd/{}", kept.as_raw_fd());
+                let target = std::fs::read_link(path).ok()?;
+                Some(crate::proc::escaped(target.as_os_str().as_encoded_bytes()))
+            })
+            .collect()
+    }
 }
 
 /// `PR_SPEC_PRCTL | PR_SPEC_FORCE_DISABLE`.
@@ -171,25 +278,11 @@ fn inode(descriptor: BorrowedFd<'_>) -> Result<i64, Error> {
     Ok(i64::try_from(status.st_ino).unwrap_or(i64::MAX))
 }
 
-/// The caller's own user namespace, which owns what the host makes.
-fn own_user() -> Result<i64, Error> {
-    let status = nix::sys::stat::stat("/proc/self/ns/user")
-        .map_err(|errno| Error::prepare("/proc/self/ns/user", errno))?;
+/// A namespace of the caller.
+fn own_namespace(path: &'static CStr) -> Result<i64, Error> {
+    let status =
+        nix::sys::stat::stat(path).map_err(|errno| Error::prepare("a namespace", errno))?;
     Ok(i64::try_from(status.st_ino).unwrap_or(i64::MAX))
-}
-
-fn user(composition: &Composition<'_>, expected: &mut Posture) -> Result<(), Error> {
-    let (spec, ids) = (composition.spec, composition.ids);
-    let id = inode(composition.prepared.user.as_fd())?;
-    let map = format!("0 {} {}", ids.first(), crate::IdRange::COUNT);
-    expected.expect(Field::UserNamespace, Value::Number(id));
-    expected.expect(Field::UidMap, list([map.clone()]));
-    expected.expect(Field::GidMap, list([map]));
-    expected.expect(Field::UserIds, Value::ids(ids.host_id(spec.user)));
-    expected.expect(Field::GroupIds, Value::ids(ids.host_id(spec.group)));
-    expected.expect(Field::Groups, list::<String>([]));
-    expected.expect(Field::NestedNamespaces, list(["0"; 4]));
-    Ok(())
 }
 
 fn mounts(attached: &[Attached]) -> Value {
@@ -217,20 +310,8 @@ fn mounts(attached: &[Attached]) -> Value {
     Value::Mounts(entries.collect())
 }
 
-/// Whose the time namespace stays: the caller's, which may be the host's.
-fn time_owner() -> Option<Owner> {
-    // The links' words: to follow them would make an inode of each.
-    let id = |path: &str| std::fs::read_link(path).ok();
-    let own = id("/proc/self/ns/time")?;
-    Some(if id("/proc/1/ns/time") == Some(own) {
-        Owner::Host
-    } else {
-        Owner::Caller
-    })
-}
-
-fn limits(composition: &Composition<'_>) -> Value {
-    let decided = rlimits::decided(&composition.spec.limits);
+fn limits(limits: &Limits) -> Value {
+    let decided = rlimits::decided(limits);
     let entries = decided.iter().map(|&(resource, value)| Limit {
         resource: u32::try_from(resource).unwrap_or(u32::MAX),
         soft: value,
@@ -239,7 +320,7 @@ fn limits(composition: &Composition<'_>) -> Value {
     Value::Limits(entries.collect())
 }
 
-fn inherited(composition: &Composition<'_>, expected: &mut Posture) -> Result<(), Error> {
+fn inherited(prepared: &Prepared, vantage: &Vantage, expected: &mut Posture) -> Result<(), Error> {
     for field in [
         Field::SignalsBlocked,
         Field::SignalsIgnored,
@@ -261,10 +342,10 @@ fn inherited(composition: &Composition<'_>, expected: &mut Posture) -> Result<()
     expected.expect(Field::Threads, Value::Number(1));
     let score = i64::from(inherited::OOM_SCORE);
     expected.expect(Field::OomScoreAdjustment, Value::Number(score));
-    if let Some(owner) = time_owner() {
+    if let Some(owner) = vantage.owner_of_time() {
         expected.expect(Field::TimeNamespace, Value::Owner(owner));
     }
-    if let Some(processors) = composition.prepared.cgroup.processors()? {
+    if let Some(processors) = prepared.cgroup.processors()? {
         expected.expect(Field::Affinity, Value::Text(processors));
     }
     Ok(())
@@ -272,11 +353,11 @@ fn inherited(composition: &Composition<'_>, expected: &mut Posture) -> Result<()
 
 /// The streams and sockets, the report, the init's program. Where each leads
 /// is compared where it can be foretold.
-fn descriptors(links: &[Option<String>], has_program: bool) -> Value {
+fn descriptors(links: Vec<Option<String>>, has_program: bool) -> Value {
     let report = [None];
     let program = has_program.then(|| Some("/memfd:cloison (deleted)".to_owned()));
     let entries = (0..)
-        .zip(links.iter().cloned().chain(report).chain(program))
+        .zip(links.into_iter().chain(report).chain(program))
         .map(|(number, target)| DescriptorEntry { number, target });
     Value::Descriptors(entries.collect())
 }

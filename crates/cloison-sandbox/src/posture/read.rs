@@ -21,45 +21,64 @@ use crate::spawner::errno;
 /// How many descriptors or device nodes are listed: a tenant may have many.
 const ENTRIES_MAX: usize = 4096;
 
-/// The facts that are read of the process whose `/proc` directory this is.
-pub(super) fn facts(process: BorrowedFd<'_>, vantage: &Vantage, facts: &mut Vec<Fact>) {
+/// Namespaces, mounts, ids and cgroups of the process whose `/proc`
+/// directory this is.
+pub(super) fn enclosure(process: BorrowedFd<'_>, vantage: &Vantage, facts: &mut Vec<Fact>) {
     let mut reader = Reader::new();
-    status::status(text(&mut reader, process, c"status"), facts);
-    status::stat(text(&mut reader, process, c"stat"), facts);
     mounts::facts(text(&mut reader, process, c"mountinfo"), facts);
-    let parsed: [(Field, &CStr, Parser); 6] = [
+    let files: [(Field, &CStr, Parser); 4] = [
         (Field::Cgroups, c"cgroup", |text| {
             memberships(text).map(Value::Cgroups)
         }),
         (Field::UidMap, c"uid_map", status::id_map),
         (Field::GidMap, c"gid_map", status::id_map),
-        (Field::Limits, c"limits", status::limits),
-        (Field::Personality, c"personality", |text| {
-            hexadecimal(text.trim_ascii()).map(Value::Bits)
-        }),
         (Field::OomScoreAdjustment, c"oom_score_adj", |text| {
             signed(text.trim_ascii()).map(Value::Number)
         }),
     ];
-    for (field, file, parse) in parsed {
-        let value =
-            text(&mut reader, process, file).and_then(|text| parse(text).ok_or(Reason::Malformed));
-        facts.push(Fact::read(field, value));
-    }
+    parsed(&mut reader, process, files, facts);
     namespaces(process, vantage, facts);
-    facts.push(Fact::read(
-        Field::Descriptors,
-        descriptors(process).map_err(reason),
-    ));
     facts.push(Fact::read(
         Field::DeviceNodes,
         device_nodes(process).map_err(reason),
+    ));
+}
+
+/// The rest that is read: credentials, filters, limits, signals,
+/// descriptors.
+pub(super) fn process(process: BorrowedFd<'_>, facts: &mut Vec<Fact>) {
+    let mut reader = Reader::new();
+    status::status(text(&mut reader, process, c"status"), facts);
+    status::stat(text(&mut reader, process, c"stat"), facts);
+    let files: [(Field, &CStr, Parser); 2] = [
+        (Field::Limits, c"limits", status::limits),
+        (Field::Personality, c"personality", |text| {
+            hexadecimal(text.trim_ascii()).map(Value::Bits)
+        }),
+    ];
+    parsed(&mut reader, process, files, facts);
+    facts.push(Fact::read(
+        Field::Descriptors,
+        descriptors(process).map_err(reason),
     ));
     let owner = fstatat(process, c"status", AtFlags::AT_SYMLINK_NOFOLLOW)
         .map(|status| Value::Number(i64::from(status.st_uid)));
     facts.push(Fact::read(Field::ProcOwner, owner.map_err(reason)));
     for field in [Field::ForeignSockets, Field::SignalScope] {
         facts.push(Fact::unreadable(field, Reason::NoInterface));
+    }
+}
+
+fn parsed<const N: usize>(
+    reader: &mut Reader,
+    process: BorrowedFd<'_>,
+    files: [(Field, &CStr, Parser); N],
+    facts: &mut Vec<Fact>,
+) {
+    for (field, file, parse) in files {
+        let value =
+            text(reader, process, file).and_then(|text| parse(text).ok_or(Reason::Malformed));
+        facts.push(Fact::read(field, value));
     }
 }
 

@@ -287,6 +287,7 @@ fn flips(value: &Value) -> Vec<Value> {
     match value {
         Value::Unknown => vec![Value::Number(0)],
         Value::Number(number) => vec![Value::Number(number + 1), Value::Unknown],
+        Value::OtherThan(number) => vec![Value::Number(*number), Value::Unknown],
         Value::Bits(bits) => (0..64).map(|bit| Value::Bits(bits ^ 1 << bit)).collect(),
         Value::Capabilities(mask) => (0..64)
             .map(|bit| Value::Capabilities(mask ^ 1 << bit))

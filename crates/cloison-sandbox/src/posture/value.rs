@@ -16,6 +16,8 @@ pub enum Value {
     Unknown,
     /// A number.
     Number(i64),
+    /// In an expectation: any number but this one.
+    OtherThan(i64),
     /// A set of bits.
     #[serde(serialize_with = "as_hexadecimal")]
     Bits(u64),
@@ -138,6 +140,7 @@ impl Value {
             (Self::Limits(expected), Self::Limits(found)) => {
                 expected.iter().all(|limit| found.contains(limit))
             }
+            (Self::OtherThan(number), Self::Number(found)) => number != found,
             (expected, found) => expected == found,
         }
     }
@@ -170,6 +173,7 @@ impl fmt::Display for Value {
         match self {
             Self::Unknown => f.write_str("unknown"),
             Self::Number(number) => write!(f, "{number}"),
+            Self::OtherThan(number) => write!(f, "other than {number}"),
             Self::Bits(bits) => write!(f, "{bits:#x}"),
             Self::Capabilities(mask) => join(f, capability_names(*mask)),
             Self::Mode(mode) => write!(f, "{mode:04o}"),

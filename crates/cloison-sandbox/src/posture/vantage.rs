@@ -119,6 +119,13 @@ impl Vantage {
         }
     }
 
+    /// Whose the caller's time namespace is, which a sandbox keeps; `None`
+    /// where the kernel has no such namespaces.
+    pub(crate) fn owner_of_time(&self) -> Option<Owner> {
+        let own = self.caller.get(Kind::Time as usize).copied().flatten()?;
+        Some(self.owner_of(Kind::Time, own))
+    }
+
     pub(super) fn owner_of_keyring(&self, serial: i64) -> Owner {
         match serial {
             0 => Owner::Nobody,

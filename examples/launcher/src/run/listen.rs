@@ -16,9 +16,14 @@ use crate::run::errno;
 pub(crate) struct Listeners(Vec<TcpListener>);
 
 /// What is to be relayed where.
+#[derive(Debug, Default)]
+pub(crate) struct Relays(Vec<Relay>);
+
+/// One of them: from the host's socket to an address in a network.
 #[derive(Debug)]
-pub(crate) struct Relays {
-    pairs: Vec<(TcpListener, SocketAddr)>,
+struct Relay {
+    outside: TcpListener,
+    inside: SocketAddr,
     network: OwnedFd,
 }
 
@@ -50,21 +55,25 @@ impl Listeners {
     /// Makes a socket for each in `network`, on the same port.
     pub(crate) fn enter(self, network: BorrowedFd<'_>) -> Result<(Vec<OwnedFd>, Relays), Error> {
         let mut sockets = Vec::with_capacity(self.0.len());
-        let mut pairs = Vec::with_capacity(self.0.len());
-        for listener in self.0 {
-            let port = listener.local_addr().map_or(0, |address| address.port());
+        let mut relays = Vec::with_capacity(self.0.len());
+        for outside in self.0 {
+            let port = outside.local_addr().map_or(0, |address| address.port());
             let inside = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let socket = relay::listen_inside(network, inside).map_err(|source| Error::Listen {
                 address: inside,
                 source,
             })?;
             sockets.push(socket.into());
-            pairs.push((listener, inside));
+            let network = network
+                .try_clone_to_owned()
+                .map_err(|error| call("duplicating a namespace")(errno(&error)))?;
+            relays.push(Relay {
+                outside,
+                inside,
+                network,
+            });
         }
-        let network = network
-            .try_clone_to_owned()
-            .map_err(|error| call("duplicating a namespace")(errno(&error)))?;
-        Ok((sockets, Relays { pairs, network }))
+        Ok((sockets, Relays(relays)))
     }
 }
 
@@ -73,23 +82,24 @@ impl Relays {
     pub(crate) fn start(self) -> Result<Relaying, Error> {
         let failed = |doing| move |error: io::Error| call(doing)(errno(&error));
         let (until, stop) = io::pipe().map_err(failed("making a pipe"))?;
-        for (outside, inside) in self.pairs {
+        for relay in self.0 {
             let until = until.try_clone().map_err(failed("duplicating a pipe"))?;
-            let network = self
-                .network
-                .try_clone()
-                .map_err(failed("duplicating a namespace"))?;
             thread::Builder::new()
-                .spawn(move || relay_until(&outside, inside, &network, &until))
+                .spawn(move || relay_until(&relay, &until))
                 .map_err(failed("starting a thread"))?;
         }
         Ok(Relaying { stop })
     }
 }
 
-fn relay_until(outside: &TcpListener, inside: SocketAddr, network: &OwnedFd, until: &PipeReader) {
+fn relay_until(relay: &Relay, until: &PipeReader) {
+    let Relay {
+        outside,
+        inside,
+        network,
+    } = relay;
     let relayed = relay::join_network(network.as_fd())
-        .and_then(|()| relay::run(outside, inside, until.as_fd()));
+        .and_then(|()| relay::run(outside, *inside, until.as_fd()));
     if let Err(error) = relayed {
         notice(&format!("the relay to {inside} inside ended: {error}"));
     }
