@@ -57,7 +57,9 @@ const CASES: &[Case] = &[
 ];
 
 fn main() -> ExitCode {
-    if let Err(error) = ground::build() {
+    if !cloison_tests::is_listing()
+        && let Err(error) = ground::build()
+    {
         eprintln!("{error}");
         println!("0 passed, 1 failed, 0 skipped");
         return ExitCode::FAILURE;
