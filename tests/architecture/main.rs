@@ -3,6 +3,7 @@
 //! No root, no stage. Each check is a function over text; a trial of its own
 //! shows that it can fail.
 
+mod dependencies;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -24,7 +25,12 @@ fn main() -> ExitCode {
         Trial::test("unsafe_lives_in_two_places", unsafe_code),
         Trial::test("weakenings_are_named_by_tests_alone", weakenings),
         Trial::test("nothing_is_left_for_later", nothing_left),
+        Trial::test("dependencies_are_as_deny_toml_allows", dependencies),
         Trial::test("each_check_can_fail", rules::each_can_fail),
+        Trial::test(
+            "each_rule_for_dependencies_can_fail",
+            dependencies::each_can_fail,
+        ),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -192,6 +198,20 @@ fn arrows() -> Result {
     let mut faults = rules::wrong_arrows(&text, &rules::arrows_of(&metadata));
     faults.extend(rules::arrows_not_down(&text));
     told(faults)
+}
+
+fn dependencies() -> Result {
+    let deny = dependencies::rules(&read("deny.toml")?)?;
+    let mut metadata = cargo()?;
+    metadata.args(["metadata", "--format-version", "1", "--offline", "--locked"]);
+    if deny.graph.all_features {
+        metadata.arg("--all-features");
+    }
+    for target in &deny.graph.targets {
+        metadata.args(["--filter-platform", target]);
+    }
+    let metadata = serde_json::from_str(&said_by(metadata)?)?;
+    told(dependencies::broken(&deny, &metadata))
 }
 
 fn unsafe_code() -> Result {
