@@ -6,6 +6,7 @@ mod callers;
 mod ground;
 mod order;
 mod quiet;
+mod sockets;
 mod threads;
 
 use std::process::ExitCode;
@@ -65,6 +66,11 @@ const CASES: &[Case] = &[
     ),
     Case::new("waiting_needs_no_thread", callers::waits_async),
     Case::new("launch_makes_no_clone_in_the_caller", quiet::no_clone),
+    Case::new(
+        "socket_of_another_network_is_refused",
+        sockets::of_another_network,
+    ),
+    Case::new("socket_of_its_own_network_is_taken", sockets::of_its_own),
     Case::new("clone_from_64_threads_hangs", threads::control).lasting_s(120),
     Case::new("launches_from_64_threads_leave_nothing", threads::many).lasting_s(300),
 ];

@@ -11,7 +11,7 @@ use crate::layers::{
     capabilities, cgroup, command, descriptors, inherited, landlock, namespaces, rlimits, root,
     seccomp, session, speculation,
 };
-use crate::plan::{Io, Plan, Prepared, Streams, Weakening, expect};
+use crate::plan::{Io, Plan, Prepared, Streams, Weakening, expect, sockets};
 use crate::seccomp::Filters;
 use crate::spawner::program;
 use crate::spec::Init;
@@ -132,6 +132,9 @@ pub(super) fn compose(
 ) -> Result<Plan, Error> {
     let ids = check(spec, &prepared, &io)?;
     let applied = applied(kernel, waivers, &weakenings)?;
+    if applied.contains(&Layer::NetworkNamespace) {
+        sockets::check(&io, prepared.network.as_fd())?;
+    }
     let leaks = take_leaks(&mut weakenings);
     let filters = take_filters(&mut weakenings);
     let mut composition = Composition {
