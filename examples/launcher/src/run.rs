@@ -44,10 +44,13 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
         return Err(clash.into());
     }
     let listeners = Listeners::open(&options.listen)?;
-    let mut registration = State::open(&options.state.directory)?.register(&spec.name, spec.ids)?;
+    let hierarchies = Hierarchies::find().map_err(|error| refused(error.into()))?;
+    let state = State::open(&options.state.directory)?;
+    let mut registration = state.register(&spec.name, spec.ids, &hierarchies)?;
     spec.ids = Some(registration.ids());
 
-    let prepared = prepare(&spec.name, registration.ids(), network).map_err(&refused)?;
+    let prepared =
+        prepare(&spec.name, registration.ids(), &hierarchies, network).map_err(&refused)?;
     let (sockets, relays) = listeners.enter(prepared.network.as_fd())?;
     let (streams, ends) = if terminal::is_wanted() {
         (Streams::Terminal, None)
@@ -77,9 +80,10 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
 fn prepare(
     name: &SandboxName,
     ids: IdRange,
+    hierarchies: &Hierarchies,
     network: JoinHandle<Result<NetworkNamespace, NamespaceError>>,
 ) -> Result<Prepared, cloison_sandbox::Error> {
-    let cgroup = Cgroup::create(&Hierarchies::find()?, name)?;
+    let cgroup = Cgroup::create(hierarchies, name)?;
     // A thread that panicked has said so itself.
     let network = network.join().map_err(|_| cloison_sandbox::Error::Died)??;
     let user = UserNamespace::create(ids)?;
