@@ -6,7 +6,9 @@ mod callers;
 mod ground;
 mod order;
 mod prepared;
+mod probe;
 mod quiet;
+mod sockets;
 mod threads;
 
 use std::process::ExitCode;
@@ -75,11 +77,22 @@ const CASES: &[Case] = &[
     Case::new("devices_are_the_servers_own", prepared::devices_are_its_own),
     Case::new("waiting_needs_no_thread", callers::waits_async),
     Case::new("launch_makes_no_clone_in_the_caller", quiet::no_clone),
+    Case::new(
+        "socket_of_another_network_is_refused",
+        sockets::of_another_network,
+    ),
+    Case::new("socket_of_its_own_network_is_taken", sockets::of_its_own),
+    Case::new("probe_agrees_with_a_launch", probe::agrees),
+    Case::new("probes_at_once_agree_and_leave_nothing", probe::at_once),
     Case::new("clone_from_64_threads_hangs", threads::control).lasting_s(120),
     Case::new("launches_from_64_threads_leave_nothing", threads::many).lasting_s(300),
 ];
 
 fn main() -> ExitCode {
+    if probe::is_wanted() {
+        probe::act();
+        return ExitCode::SUCCESS;
+    }
     if quiet::is_wanted() {
         quiet::act();
         return ExitCode::SUCCESS;

@@ -51,6 +51,9 @@
 //!
 //! With [`quick`], a case that repeats a thing may do so less often.
 //!
+//! With `--list` the cases are named and nothing else is done: no stage, no
+//! root.
+//!
 //! The last line printed is `N passed, N failed, N skipped`.
 
 mod case;
@@ -65,6 +68,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cloison_escape::stage::{self, Enclosure, Place};
+use libtest_mimic::Arguments;
 
 pub use case::{Case, Outcome, REPORT};
 pub use runner::EXPECTED_SKIPS;
@@ -79,6 +83,7 @@ pub fn main(cases: &'static [Case]) -> ExitCode {
 /// Like [`main`], with a stage of one's own measures.
 pub fn main_within(enclosure: &Enclosure, cases: &'static [Case]) -> ExitCode {
     match stage::enter() {
+        Ok(Place::Outside) if is_listing() => runner::run(cases),
         Ok(Place::Outside) => outside(enclosure),
         Ok(Place::First(first)) => match first.run() {
             Ok(code) => ExitCode::from(code),
@@ -97,6 +102,13 @@ pub fn main_within(enclosure: &Enclosure, cases: &'static [Case]) -> ExitCode {
 #[must_use]
 pub fn quick() -> bool {
     env::var_os("CLOISON_QUICK").is_some()
+}
+
+/// Whether the program was asked only to name its cases.
+#[must_use]
+pub fn is_listing() -> bool {
+    // Those of a single case are no arguments of the library's.
+    case::named_in_arguments().is_none() && Arguments::from_args().list
 }
 
 fn outside(enclosure: &Enclosure) -> ExitCode {

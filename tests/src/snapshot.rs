@@ -48,6 +48,7 @@ const SYSCTLS: &[&str] = &[
 const BOUNDS: &[&str] = &[
     "cpu.cfs_quota_us",
     "cpu.max",
+    "devices.list",
     "memory.limit_in_bytes",
     "memory.max",
     "pids.max",

@@ -158,6 +158,12 @@ pub(crate) fn stale() -> Outcome {
     outer.wait().unwrap();
     until("the stage ends", || others().is_empty());
     assert!(!outer_cgroups().is_empty());
+    // A process that ends has no command line any more and is in its group yet.
+    until("its cgroups hold no process", || {
+        outer_cgroups().iter().all(|group| {
+            fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|list| list.is_empty())
+        })
+    });
     let output = faulty_outside("passes").output().unwrap();
     assert_eq!(code(&output), 0, "{}", text(&output));
     assert_eq!(outer_cgroups(), Vec::<PathBuf>::new());

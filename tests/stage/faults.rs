@@ -149,7 +149,7 @@ pub(crate) fn two_in_a_row() -> Outcome {
 }
 
 /// Runs a case that must fail, and wants the reason to be said.
-fn caught(case: &str, reason: &str) -> Outcome {
+pub(crate) fn caught(case: &str, reason: &str) -> Outcome {
     let output = faulty(case).env_remove(EXPECTED_SKIPS).output().unwrap();
     let text = text(&output);
     assert_eq!(code(&output), 1, "{text}");

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod bounds;
+mod devices;
 mod faults;
 mod refusals;
 
@@ -68,6 +69,13 @@ const CASES: &[Case] = &[
         refusals::accepted,
     ),
     Case::new("the_stage_sees_nothing_of_the_machine", bounds::separate),
+    Case::new("the_stage_has_devices_of_its_own", devices::own),
+    Case::new("no_other_device_opens_on_the_stage", devices::no_other),
+    Case::new(
+        "a_device_of_the_machine_is_refused",
+        devices::of_the_machine,
+    ),
+    Case::new("opened_devices_are_caught", devices::opened),
     Case::new("the_stage_keeps_all_rights", bounds::all_rights),
     Case::new("orphans_are_reaped", bounds::orphans),
     Case::new("the_wall_clock_ends_the_stage", bounds::wall_clock),

@@ -167,7 +167,7 @@ fn bounded_by(expected: u8, change: impl FnOnce(&mut Limits)) -> Outcome {
 }
 
 #[track_caller]
-fn wants(command: &mut Command, expected: i32) {
+pub(crate) fn wants(command: &mut Command, expected: i32) {
     let output = command.output().unwrap();
     assert_eq!(code(&output), expected, "{}", text(&output));
 }

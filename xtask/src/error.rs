@@ -14,6 +14,22 @@ pub(crate) enum Error {
     /// The source of the layers has no meaning for this one.
     #[error("crates/cloison-sandbox/src/layer.rs has no doc comment for {0:?}")]
     NoMeaning(Layer),
+    /// The text has not one place for the table.
+    #[error("SECURITY.md has not one `{first}` before one `{last}`")]
+    NoPlace {
+        /// The line that the table stands after.
+        first: &'static str,
+        /// The line that it stands before.
+        last: &'static str,
+    },
+    /// A document with a made part could not be read.
+    #[error("reading {}", path.display())]
+    Read {
+        /// Where it should stand.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The document could not be written.
     #[error("writing {}", path.display())]
     Write {

@@ -4,6 +4,7 @@
 
 mod error;
 mod layers;
+mod probes;
 mod seccomp;
 mod table;
 
@@ -29,11 +30,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Every document that is made: where it stands, and its text.
-fn documents() -> Result<[(&'static str, String); 2], Error> {
+/// Every document that is made, or has a made part: where it stands, and its
+/// text.
+fn documents() -> Result<[(&'static str, String); 3], Error> {
+    let path = from_root("SECURITY.md");
+    let security = fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
     Ok([
         ("docs/layers.md", layers::document()?),
         ("docs/seccomp.md", seccomp::document()),
+        ("SECURITY.md", probes::spliced(&security)?),
     ])
 }
 

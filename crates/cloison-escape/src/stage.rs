@@ -3,8 +3,8 @@
 //! A weakened sandbox lets its attacker reach the host on purpose. That host
 //! must be one that may be harmed. So an outer process makes a place with
 //! mount, pid, network, ipc, uts and cgroup namespaces of its own, inside
-//! cgroups that bound memory, processes and processor time, and ends it when
-//! its time is over. Inside, all rights are kept: no user namespace, no
+//! cgroups that bound memory, processes and processor time, with a `/dev` of
+//! its own, and ends it when its time is over. Inside, all rights are kept: no user namespace, no
 //! filter, no dropped capability. The tests run there and see it as the host.
 //!
 //! One program plays all parts, and asks [`enter`] which one it has:
@@ -22,9 +22,15 @@
 //! killed outer process leaves are empty cgroups; the next run removes them.
 //!
 //! # Kernel
+//! Where the devices controller of version 1 is mounted, no device opens but
+//! those of the stage's `/dev`; elsewhere a root on the stage can make the node
+//! of any. As each bound, it holds against accidents: a root on the stage can
+//! lift it, and the tests' runner tells of that.
+//!
 //! Mounts of `/tmp` and `/run` of the machine are hidden on the stage: a
 //! program that lies there cannot start itself by its path.
 
+mod devices;
 mod enclosure;
 mod first_process;
 mod hierarchies;
@@ -69,8 +75,8 @@ pub enum Place {
 }
 
 /// Holding one tells you that the process that got it is on a stage: six
-/// namespaces of its own, no way out of the network, limits on memory,
-/// processes, processor time and wall-clock time.
+/// namespaces of its own, no way out of the network, no device of the machine
+/// in `/dev`, limits on memory, processes, processor time and wall-clock time.
 ///
 /// It does not tell you that a test has not undone one of these since.
 #[derive(Debug)]

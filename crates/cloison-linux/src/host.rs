@@ -367,6 +367,24 @@ pub fn owner_of_namespace(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
     owned(unsafe { raw(nr::IOCTL, [namespace, NS_GET_USERNS, 0, 0, 0, 0]) })
 }
 
+/// The network namespace that a socket was made in.
+///
+/// # Errors
+/// ioctl(2): `SIOCGSKNS`; `EPERM` without `CAP_NET_ADMIN` in that namespace,
+/// `ENOTTY` for what is no socket.
+///
+/// # Kernel
+/// 4.10.
+///
+/// # Source
+/// include/uapi/linux/sockios.h
+pub fn network_of_socket(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const SIOCGSKNS: u64 = 0x894c;
+    let socket = socket.as_raw_fd() as u64;
+    // SAFETY: numbers; returns a new descriptor.
+    owned(unsafe { raw(nr::IOCTL, [socket, SIOCGSKNS, 0, 0, 0, 0]) })
+}
+
 /// The serial number of the caller's session keyring.
 ///
 /// # Errors

@@ -66,8 +66,53 @@ impl Cgroup {
         Ok(made)
     }
 
+    /// Where [`Cgroup::create`] makes it: what [`Cgroup::membership`] then
+    /// gives. Noted beforehand, it is found again whenever the caller dies.
+    #[must_use]
+    pub fn places(hierarchies: &Hierarchies, name: &SandboxName) -> BTreeMap<Hierarchy, String> {
+        hierarchies
+            .mounted()
+            .map(|mounted| {
+                let path = placement::path_of(mounted, name);
+                (mounted.hierarchy().clone(), path)
+            })
+            .collect()
+    }
+
+    /// Takes over what an ended caller left of `NAME` where it was `noted`,
+    /// whatever the cgroup of this caller. A note is not believed: its path
+    /// must end in `cloison-NAME`, and is opened beneath a mount of the
+    /// hierarchy, no link followed.
+    ///
+    /// # Errors
+    /// [`CgroupError::NotOurs`] if a path is not one that a sandbox of this
+    /// name has, [`CgroupError::NotVisible`] if no mount shows it;
+    /// [`CgroupError::Absent`] if there is nothing, [`CgroupError::Step`]
+    /// otherwise.
+    pub fn take_over_noted(
+        name: &SandboxName,
+        noted: &BTreeMap<Hierarchy, String>,
+    ) -> Result<Self, CgroupError> {
+        let mut found = Vec::with_capacity(noted.len());
+        let parents = hierarchies::parents_of(noted, |hierarchy, path| {
+            let not_ours = || CgroupError::NotOurs {
+                name: name.clone(),
+                hierarchy: hierarchy.clone(),
+                path: path.to_owned(),
+            };
+            placement::parent_in(path, name).ok_or_else(not_ours)
+        })?;
+        for parent in &parents {
+            found.extend(Placement::find(parent, name)?);
+        }
+        if found.is_empty() {
+            return Err(CgroupError::Absent { name: name.clone() });
+        }
+        Ok(Self { placements: found })
+    }
+
     /// Takes over what an ended caller left of `NAME`, in the hierarchies
-    /// where there is something.
+    /// where there is something beneath this caller's own cgroup.
     ///
     /// # Errors
     /// [`CgroupError::Absent`] if there is nothing in any hierarchy,

@@ -140,6 +140,12 @@ pub enum Refused {
     /// More descriptors than a launch can carry.
     #[error("{0} sockets are handed in: at most 28 can be")]
     Sockets(usize),
+    /// A socket that is handed in was made in another network namespace.
+    #[error(
+        "descriptor {0} of the sandbox is a socket of another network namespace: make it in the \
+         sandbox's own"
+    )]
+    ForeignSocket(u32),
     /// More trees than a launch can carry.
     #[error("`mounts` has {0} entries: at most 64 can be")]
     Mounts(usize),

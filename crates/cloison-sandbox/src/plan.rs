@@ -2,6 +2,7 @@
 
 mod compose;
 mod expect;
+mod sockets;
 mod weakening;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -97,8 +98,10 @@ pub struct Io {
     /// 0, 1 and 2.
     pub streams: Streams,
     /// From 3 on, told by `LISTEN_FDS`: sockets made in the sandbox's own
-    /// network namespace. One of another network must never be handed in: it
-    /// can be disconnected and connected to whatever listens there.
+    /// network namespace. One of another network is refused, here and among
+    /// the streams: it can be disconnected and connected to whatever listens
+    /// there. Unix sockets may be the caller's; what comes over them later
+    /// nobody checks.
     pub sockets: Vec<OwnedFd>,
 }
 

@@ -111,6 +111,28 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes of an [`escaped`] text; `None` if it is none.
+pub(crate) fn unescaped(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let (byte, after) = match (first, after) {
+            (b'\\', [b'\\', after @ ..]) => (b'\\', after),
+            (b'\\', [b'x', high, low, after @ ..]) => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                let byte = digit(*high)? << 4 | digit(*low)?;
+                (u8::try_from(byte).ok()?, after)
+            }
+            (b'\\', _) => return None,
+            (b' '..=b'~', after) => (first, after),
+            _ => return None,
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +142,15 @@ mod tests {
         assert_eq!(escaped(b"/a b"), "/a b");
         assert_eq!(escaped(b"\x1b[2J\n\xff"), "\\x1b[2J\\x0a\\xff");
         assert_ne!(escaped(b"\\x0a"), escaped(b"\n"));
+    }
+
+    #[test]
+    fn escaped_text_is_read_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(unescaped(&escaped(&all)), Some(all));
+        for odd in ["\\", "\\x", "\\x0", "\\xg0", "\\n", "\n", "é"] {
+            assert_eq!(unescaped(odd), None, "{odd}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cloison_sandbox::posture::{Knowledge, Reason};
-use cloison_sandbox::{Cgroup, CgroupError, Hierarchies, Posture, PostureError, Vantage};
+use cloison_sandbox::{Cgroup, CgroupError, Posture, PostureError, Vantage};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
@@ -116,10 +116,9 @@ fn cgroup_state(record: &Record) -> Result<Option<&'static str>, Error> {
         name: record.name.clone(),
         source,
     };
-    let hierarchies = Hierarchies::find().map_err(failed)?;
-    let cgroup = match Cgroup::take_over(&hierarchies, &record.name) {
+    let cgroup = match Cgroup::take_over_noted(&record.name, &record.cgroups) {
         Ok(cgroup) => cgroup,
-        Err(CgroupError::Absent { .. }) => return Ok(None),
+        Err(CgroupError::Absent { .. } | CgroupError::NotVisible { .. }) => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
     let state = match cgroup.is_frozen() {

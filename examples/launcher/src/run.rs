@@ -7,7 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use cloison_sandbox::{
-    Access, Io, NetworkNamespace, Plan, Prepared, Root, Sandbox, SandboxName, Spec, Streams,
+    Access, Hierarchies, Io, NetworkNamespace, Plan, Prepared, Root, Sandbox, SandboxName, Spec,
+    Streams,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -48,7 +49,9 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
         return Err(clash.into());
     }
     let listeners = Listeners::open(&options.listen)?;
-    let mut registration = State::open(&options.state.directory)?.register(&spec.name, spec.ids)?;
+    let hierarchies = Hierarchies::find().map_err(|error| refused(error.into()))?;
+    let state = State::open(&options.state.directory)?;
+    let mut registration = state.register(&spec.name, spec.ids, &hierarchies)?;
     spec.ids = Some(registration.ids());
 
     let mut prepared = Prepared::new(&spec).map_err(&refused)?;

@@ -116,10 +116,13 @@ impl State {
     }
 
     /// Takes `name` and a range of ids: `wanted`, or a free one of the pool.
+    /// Where the cgroup will be is written down before it is made: whoever
+    /// starts next, in whatever cgroup, finds it.
     pub(crate) fn register(
         self,
         name: &SandboxName,
         wanted: Option<IdRange>,
+        hierarchies: &Hierarchies,
     ) -> Result<Registration, Error> {
         let exclusive = self.lock()?;
         let living = self.sweep(&exclusive)?;
@@ -135,7 +138,7 @@ impl State {
             Some(range) => (range, self.take(range)?.ok_or(Error::IdsTaken(range))?),
             None => self.take_free(in_use)?,
         };
-        let record = Record::new(name.clone(), ids)?;
+        let record = Record::new(name.clone(), ids, Cgroup::places(hierarchies, name))?;
         let registration = Registration {
             state: self,
             record,
@@ -220,8 +223,7 @@ impl State {
                 name: record.name.clone(),
                 source,
             };
-            let hierarchies = Hierarchies::find().map_err(remains)?;
-            match Cgroup::take_over(&hierarchies, &record.name) {
+            match Cgroup::take_over_noted(&record.name, &record.cgroups) {
                 Ok(mut cgroup) => cgroup
                     .kill()
                     .and_then(|()| cgroup.remove())
@@ -250,13 +252,7 @@ impl Registration {
             .filter(|fact| fact.known() == Knowledge::SelfReported)
             .map(|fact| (fact.field().name().to_owned(), fact.value().to_string()))
             .collect();
-        self.record.cgroups = held
-            .prepared()
-            .cgroup
-            .membership()
-            .into_iter()
-            .map(|(hierarchy, path)| (hierarchy.to_string(), path))
-            .collect();
+        self.record.cgroups = held.prepared().cgroup.membership();
         self.record.write(&self.state.directory)
     }
 

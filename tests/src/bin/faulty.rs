@@ -38,6 +38,7 @@ const CASES: &[Case] = &[
         nix::unistd::sethostname("other").into()
     }),
     Case::new("lifts_a_limit", lift_a_limit),
+    Case::new("opens_a_device", open_a_device),
     Case::new("fills_memory", fill_memory),
     Case::new("forks_without_end", fork_without_end),
     Case::new("freezes_a_process_and_waits", freeze_and_wait).lasting_s(600),
@@ -79,6 +80,10 @@ fn leave_a_link() -> Outcome {
 
 fn lift_a_limit() -> Outcome {
     fs::write(root_of("pids").join("pids.max"), "max").into()
+}
+
+fn open_a_device() -> Outcome {
+    fs::write(root_of("devices").join("devices.allow"), "b 60:0 r").into()
 }
 
 fn fill_memory() -> Outcome {

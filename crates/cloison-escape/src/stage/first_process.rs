@@ -22,6 +22,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{close, dup2_stdin, sethostname, setsid};
 
+use super::devices;
 use super::hierarchies::{Hierarchy, Kind, LIMITING};
 use super::namespaces::{Machine, Namespace, of_first_process};
 use super::refusal::verify_namespaces;
@@ -151,16 +152,7 @@ fn furnish(hierarchies: &[Hierarchy]) -> Result<(), StageError> {
     renew("/sys", "sysfs", strict, None)?;
     renew("/tmp", "tmpfs", harmless, Some("mode=1777"))?;
     renew("/run", "tmpfs", harmless, Some("mode=755"))?;
-    if Path::new("/dev/shm").is_dir() {
-        renew("/dev/shm", "tmpfs", harmless, Some("mode=1777"))?;
-    }
-    let pts = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    renew(
-        "/dev/pts",
-        "devpts",
-        pts,
-        Some("newinstance,ptmxmode=666,mode=620"),
-    )?;
+    devices::furnish()?;
     for hierarchy in hierarchies {
         mount_hierarchy(hierarchy, strict)?;
     }
@@ -170,7 +162,8 @@ fn furnish(hierarchies: &[Hierarchy]) -> Result<(), StageError> {
         .map_err(step("bringing lo up"))
 }
 
-fn renew(
+/// Mounts anew what is mounted there, all that lies beneath it gone.
+pub(super) fn renew(
     target: &'static str,
     kind: &'static str,
     flags: MsFlags,

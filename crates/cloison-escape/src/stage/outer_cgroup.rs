@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::devices;
 use super::hierarchies::{Hierarchy, Kind, LIMITING, descend};
 use super::{Limits, StageError};
 
@@ -50,6 +51,14 @@ impl OuterCgroup {
             fill_cpuset(&parent, &group)?;
             for controller in &controllers {
                 bound(&hierarchy.kind, &group, controller, limits)?;
+            }
+            if hierarchy
+                .bears("devices")
+                .map_err(StageError::CgroupsUnreadable)?
+            {
+                for (file, rule) in devices::rules() {
+                    write(&group.join(file), &rule)?;
+                }
             }
             bounded.extend(controllers);
         }

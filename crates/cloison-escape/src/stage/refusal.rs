@@ -6,8 +6,9 @@ use std::fs;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::devices;
 use super::hierarchies::{Hierarchy, Kind, LIMITING};
 use super::namespaces::{Machine, Namespace, NamespaceId, NamespaceIds};
 use super::rtnetlink::{Link, Rtnetlink};
@@ -28,6 +29,12 @@ pub enum Refusal {
     /// There is a way out of the network namespace.
     #[error("the network namespace has a default route")]
     DefaultRoute,
+    /// `/dev` has a node that no stage makes.
+    #[error("{} is a device of the machine", path.display())]
+    ForeignDevice {
+        /// The node.
+        path: PathBuf,
+    },
     /// Memory is not bounded below what the machine has.
     #[error("there is no limit on memory")]
     NoMemoryLimit,
@@ -69,6 +76,7 @@ impl Refusal {
             Self::NoCpuLimit => 111,
             Self::NoWallClock => 112,
             Self::Unreadable { .. } => 113,
+            Self::ForeignDevice { .. } => 114,
         }
     }
 }
@@ -76,6 +84,7 @@ impl Refusal {
 /// Checks all that makes a stage; `machine` is what it must differ from.
 pub(super) fn verify(machine: &Machine) -> Result<(), Refusal> {
     verify_namespaces(machine)?;
+    devices::verify()?;
     verify_network(machine)?;
     verify_limits()?;
     verify_wall_clock()

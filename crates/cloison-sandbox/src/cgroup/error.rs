@@ -28,11 +28,24 @@ pub enum CgroupError {
     /// The host has no cgroup hierarchy at all.
     #[error("no cgroup hierarchy is mounted")]
     NoHierarchy,
-    /// A hierarchy exists, but no mount of it shows the caller's own cgroup.
-    #[error("no mount of the cgroup hierarchy {hierarchy} shows the caller's own cgroup")]
+    /// A hierarchy exists, but no mount of it shows the caller's own cgroup,
+    /// or the one that was noted.
+    #[error("no mount of the cgroup hierarchy {hierarchy} shows the cgroup {path}")]
     NotVisible {
         /// The hierarchy.
         hierarchy: Hierarchy,
+        /// The path there.
+        path: String,
+    },
+    /// What was noted as a sandbox's cgroup cannot be one.
+    #[error("{path} in the hierarchy {hierarchy} is no cgroup of the sandbox {name}")]
+    NotOurs {
+        /// The sandbox.
+        name: SandboxName,
+        /// The hierarchy.
+        hierarchy: Hierarchy,
+        /// What was noted.
+        path: String,
     },
     /// There is a cgroup of this name.
     #[error("the cgroup {path} exists already in the hierarchy {hierarchy}")]

@@ -111,13 +111,7 @@ impl Hierarchies {
     /// # Source
     /// cgroups(7), cgroup_namespaces(7)
     pub fn find() -> Result<Self, CgroupError> {
-        let process = openat(
-            AT_FDCWD,
-            c"/proc/self",
-            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|source| proc_error("/proc/self", source))?;
+        let process = own_process()?;
         let mut reader = Reader::new();
         let own: Vec<(Hierarchy, Vec<u8>)> = entries(
             reader
@@ -127,9 +121,7 @@ impl Hierarchies {
         .map(|entry| entry.map(|(hierarchy, path)| (hierarchy, path.to_vec())))
         .collect::<Option<_>>()
         .ok_or_else(|| malformed("/proc/self/cgroup"))?;
-        let text = reader
-            .read(&process, c"mountinfo")
-            .map_err(|source| proc_error("/proc/self/mountinfo", source))?;
+        let text = mountinfo(&mut reader, &process)?;
         let mounted = own
             .into_iter()
             .map(|(hierarchy, path)| Mounted::find(hierarchy, path, text))
@@ -177,6 +169,19 @@ impl Mounted {
         own_path: Vec<u8>,
         mountinfo: &[u8],
     ) -> Result<Self, CgroupError> {
+        let path = escaped(&own_path);
+        Self::find_if_there(hierarchy.clone(), own_path, mountinfo)?
+            .ok_or(CgroupError::NotVisible { hierarchy, path })
+    }
+
+    /// The same of any cgroup; `None` where a mount would show it and it is
+    /// not there.
+    fn find_if_there(
+        hierarchy: Hierarchy,
+        own_path: Vec<u8>,
+        mountinfo: &[u8],
+    ) -> Result<Option<Self>, CgroupError> {
+        let mut is_gone = false;
         for mount in mounts(mountinfo) {
             let mount = mount.ok_or_else(|| malformed("/proc/self/mountinfo"))?;
             if !hierarchy.is_mounted_by(&mount) {
@@ -186,15 +191,25 @@ impl Mounted {
             else {
                 continue;
             };
-            if let Ok(own) = open_own(&mount, &beneath) {
-                return Ok(Self {
-                    hierarchy,
-                    own,
-                    own_path,
-                });
+            match open_own(&mount, &beneath) {
+                Ok(own) => {
+                    return Ok(Some(Self {
+                        hierarchy,
+                        own,
+                        own_path,
+                    }));
+                }
+                Err(Errno::ENOENT) => is_gone = true,
+                Err(_) => {}
             }
         }
-        Err(CgroupError::NotVisible { hierarchy })
+        if is_gone {
+            return Ok(None);
+        }
+        Err(CgroupError::NotVisible {
+            hierarchy,
+            path: escaped(&own_path),
+        })
     }
 
     pub(super) fn hierarchy(&self) -> &Hierarchy {
@@ -208,6 +223,38 @@ impl Mounted {
     pub(super) fn own_path(&self) -> &[u8] {
         &self.own_path
     }
+}
+
+/// The cgroups that hold those `noted`, opened; `parent` gives the path of
+/// one. What is gone is left out.
+pub(super) fn parents_of(
+    noted: &BTreeMap<Hierarchy, String>,
+    parent: impl Fn(&Hierarchy, &str) -> Result<Vec<u8>, CgroupError>,
+) -> Result<Vec<Mounted>, CgroupError> {
+    let mut reader = Reader::new();
+    let text = mountinfo(&mut reader, &own_process()?)?;
+    let mut opened = Vec::with_capacity(noted.len());
+    for (hierarchy, path) in noted {
+        let parent = parent(hierarchy, path)?;
+        opened.extend(Mounted::find_if_there(hierarchy.clone(), parent, text)?);
+    }
+    Ok(opened)
+}
+
+fn own_process() -> Result<OwnedFd, CgroupError> {
+    openat(
+        AT_FDCWD,
+        c"/proc/self",
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|source| proc_error("/proc/self", source))
+}
+
+fn mountinfo<'a>(reader: &'a mut Reader, process: &OwnedFd) -> Result<&'a [u8], CgroupError> {
+    reader
+        .read(process, c"mountinfo")
+        .map_err(|source| proc_error("/proc/self/mountinfo", source))
 }
 
 /// `path` as seen from the cgroup `root`; `None` if it lies outside.

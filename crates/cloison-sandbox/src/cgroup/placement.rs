@@ -14,7 +14,7 @@ use super::hierarchies::Mounted;
 use super::{CgroupError, CgroupStep, Hierarchy, INTERVAL, v1};
 use crate::SandboxName;
 use crate::proc::fields::{decimal, lines};
-use crate::proc::{Reader, escaped};
+use crate::proc::{Reader, escaped, unescaped};
 
 /// How deep cgroups beneath a sandbox's own are removed.
 const DEPTH_MAX: usize = 32;
@@ -216,7 +216,21 @@ fn directory_name(name: &SandboxName) -> String {
     format!("cloison-{name}")
 }
 
-fn path_of(mounted: &Mounted, name: &SandboxName) -> String {
+/// The path of the cgroup that holds `path`, if that can be the one of a
+/// sandbox of this name.
+pub(super) fn parent_in(path: &str, name: &SandboxName) -> Option<Vec<u8>> {
+    let path = unescaped(path)?;
+    let (parent, last) = path.split_at(path.iter().rposition(|byte| *byte == b'/')?);
+    let is_ours = last.strip_prefix(b"/") == Some(directory_name(name).as_bytes());
+    let mut folders = parent.split(|byte| *byte == b'/');
+    // What comes before the first slash.
+    let is_absolute = folders.next() == Some(b"");
+    let is_plain = folders.all(|folder| !matches!(folder, b"" | b"." | b".."));
+    let parent = if parent.is_empty() { b"/" } else { parent };
+    (is_ours && is_absolute && is_plain && !path.contains(&0)).then(|| parent.to_vec())
+}
+
+pub(super) fn path_of(mounted: &Mounted, name: &SandboxName) -> String {
     let own = escaped(mounted.own_path());
     format!("{}/{}", own.trim_end_matches('/'), directory_name(name))
 }
@@ -271,5 +285,77 @@ pub(super) fn write(directory: BorrowedFd<'_>, file: &CStr, value: &[u8]) -> Res
         Ok(())
     } else {
         Err(Errno::EIO)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_path_of_a_sandbox_of_that_name_is_ours() {
+        let name = SandboxName::new("web").unwrap();
+        for (path, parent) in [
+            ("/cloison-web", "/"),
+            ("/a/b.slice/cloison-web", "/a/b.slice"),
+            ("/a\\\\x2d.slice/cloison-web", "/a\\x2d.slice"),
+            ("/a\\xff/cloison-web", "/a\u{fffd}"),
+        ] {
+            let found = parent_in(path, &name).unwrap();
+            assert_eq!(String::from_utf8_lossy(&found), parent, "{path}");
+        }
+        for path in [
+            "",
+            "/",
+            "cloison-web",
+            "a/cloison-web",
+            "/cloison-web/",
+            "/cloison-web/.",
+            "/cloison-web2",
+            "/cloison-other",
+            "/a/../cloison-web",
+            "/../cloison-web",
+            "/a/./cloison-web",
+            "/a//cloison-web",
+            "//cloison-web",
+            "/a\\x00/cloison-web",
+            "/a\\q/cloison-web",
+            "/a\\",
+        ] {
+            assert_eq!(parent_in(path, &name), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_noted_path_that_is_not_ours_is_refused_and_a_gone_one_is_nothing() {
+        let name = SandboxName::new("never-made-by-a-test").unwrap();
+        let own = super::super::Hierarchies::find().unwrap();
+        let places = super::super::Cgroup::places(&own, &name);
+        let taken = super::super::Cgroup::take_over_noted(&name, &places);
+        assert!(
+            matches!(taken, Err(CgroupError::Absent { .. })),
+            "{taken:?}"
+        );
+        let deeper = places
+            .iter()
+            .map(|(hierarchy, path)| (hierarchy.clone(), format!("{path}/gone/cloison-{name}")));
+        let taken = super::super::Cgroup::take_over_noted(&name, &deeper.collect());
+        assert!(
+            matches!(taken, Err(CgroupError::Absent { .. })),
+            "{taken:?}"
+        );
+        let other = SandboxName::new("another").unwrap();
+        let taken = super::super::Cgroup::take_over_noted(&other, &places);
+        assert!(
+            matches!(taken, Err(CgroupError::NotOurs { .. })),
+            "{taken:?}"
+        );
+        let unknown = [(Hierarchy::V1("no-such".into()), format!("/cloison-{name}"))];
+        let taken = super::super::Cgroup::take_over_noted(&name, &unknown.into());
+        assert!(
+            matches!(taken, Err(CgroupError::NotVisible { .. })),
+            "{taken:?}"
+        );
     }
 }

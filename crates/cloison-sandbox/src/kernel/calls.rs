@@ -110,12 +110,15 @@ fn mount_api() -> Result<(), Absence> {
         .map_err(Absence::Refused)
 }
 
-/// A small memory file system, attached nowhere.
+/// A small memory file system, attached nowhere. As a sandbox's own, it
+/// belongs to an id that is not the caller's (0x7fff_0000: nobody's).
 pub(super) fn tmpfs(noswap: bool) -> Result<OwnedFd, Absence> {
     let mut options = vec![
         (c"size", Some(c"64k")),
         (c"nr_inodes", Some(c"16")),
         (c"mode", Some(c"755")),
+        (c"uid", Some(c"2147418112")),
+        (c"gid", Some(c"2147418112")),
     ];
     if noswap {
         options.push((c"noswap", None));

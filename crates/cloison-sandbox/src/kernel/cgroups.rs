@@ -110,6 +110,7 @@ fn absence(error: &CgroupError) -> Absence {
             Absence::NoHierarchy
         }
         CgroupError::NotVisible { .. } => Absence::OwnCgroupHidden,
+        CgroupError::NotOurs { .. } => Absence::Refused(Errno::EINVAL),
         CgroupError::Malformed { .. } => Absence::Refused(Errno::EBADMSG),
         CgroupError::Conflict { .. } => Absence::Refused(Errno::EEXIST),
         CgroupError::Deadline { .. } => Absence::NoAnswer,

@@ -24,6 +24,7 @@ const CLONE_NEWNS: u64 = 0x2_0000;
 const CLONE_NEWCGROUP: u64 = 0x200_0000;
 const CLONE_NEWUTS: u64 = 0x400_0000;
 const CLONE_NEWIPC: u64 = 0x800_0000;
+const CLONE_NEWUSER: u64 = 0x1000_0000;
 const CLONE_NEWPID: u64 = 0x2000_0000;
 const CLONE_NEWNET: u64 = 0x4000_0000;
 
@@ -204,7 +205,8 @@ fn speculation(found: &Found) -> Vec<Try> {
 /// must then be refused.
 pub(super) fn capabilities() -> Group {
     Group {
-        clone: None,
+        // Where a sandbox drops them: outside, that needs more of the caller.
+        clone: Some((CLONE_NEWUSER, Feature::UserNamespace)),
         tries: vec![
             Try::new(Feature::CapabilitySets, |list| {
                 list.push(None, Op::DropBounding, [0.into()]);

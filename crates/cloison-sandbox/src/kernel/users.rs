@@ -80,6 +80,11 @@ fn attempt(limits: Limits) -> Outcome {
     let last = list.steps().len().saturating_sub(2);
     let refused = |errno| Outcome::NoNamespace(Absence::Refused(errno));
     let answer = Trial::start(&list).and_then(|trial| {
+        match trial.answer()? {
+            Answer::Held(_) => {}
+            Answer::Failed(report) => return Err(Errno::from_raw(report.errno)),
+            Answer::Silent | Answer::Stuck => return Err(Errno::ESRCH),
+        }
         map(&trial)?;
         trial.go_on()?;
         trial.answer()
@@ -109,6 +114,9 @@ fn steps(limits: Limits) -> Result<(StepList, std::ops::Range<usize>), Errno> {
     // The check wants a descriptor; a path from the root needs none.
     let unused = list.own(process::root_directory()?);
     trial::let_go(&mut list);
+    // As the spawner's children: to look at one asks more of the caller.
+    list.push(None, Op::SetDumpable, [0.into()]);
+    list.push(None, Op::Report, []);
     list.push(None, Op::Wait, []);
     let first = list.steps().len();
     if limits == Limits::Set {
@@ -144,5 +152,6 @@ fn map(trial: &Trial) -> Result<(), Errno> {
         let file = openat(&directory, file, flags, Mode::empty())?;
         nix::unistd::write(&file, map.as_bytes())?;
     }
-    Ok(())
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    openat(&directory, c"ns/user", flags, Mode::empty()).map(drop)
 }

@@ -1,6 +1,6 @@
 //! The order of the child, as one function.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use cloison_linux::steps::Op;
 
@@ -12,7 +12,7 @@ use crate::layers::{
     seccomp, session, speculation,
 };
 use crate::plan::expect::{Expectation, Found};
-use crate::plan::{Io, Plan, Prepared, Streams, Weakening};
+use crate::plan::{Io, Plan, Prepared, Streams, Weakening, sockets};
 use crate::seccomp::Filters;
 use crate::spawner::program;
 use crate::spec::Init;
@@ -133,6 +133,9 @@ pub(super) fn compose(
 ) -> Result<Plan, Error> {
     let ids = check(spec, &prepared, &io)?;
     let applied = applied(kernel, waivers, &weakenings)?;
+    if applied.contains(&Layer::NetworkNamespace) {
+        sockets::check(&io, prepared.network.as_ref().map(AsFd::as_fd))?;
+    }
     let leaks = take_leaks(&mut weakenings);
     let filters = take_filters(&mut weakenings);
     let mut composition = Composition {

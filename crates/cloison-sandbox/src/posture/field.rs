@@ -10,6 +10,7 @@ use crate::Layer;
 const READ: Knowledge = Knowledge::Read;
 const SELF: Knowledge = Knowledge::SelfReported;
 const NONE: Knowledge = Knowledge::Unreadable(Reason::NoInterface);
+const PLAN: Knowledge = Knowledge::Unreadable(Reason::PlanRefuses);
 
 macro_rules! fields {
     ($($(#[$doc:meta])* $field:ident = $layer:ident, $known:ident, $name:literal;)*) => {
@@ -50,9 +51,12 @@ fields! {
     NetworkNamespace = NetworkNamespace, READ, "network namespace";
     /// The id of the user namespace that owns its network namespace.
     NetworkNamespaceOwner = NetworkNamespace, READ, "owner of network namespace";
-    /// Sockets of another network namespace among its descriptors: no call
-    /// tells where a foreign socket belongs.
-    ForeignSockets = NetworkNamespace, NONE, "foreign sockets";
+    /// Sockets of another network namespace among its descriptors. A plan
+    /// refuses one that is handed in, and [`Field::Descriptors`] shows that
+    /// no other is there. It is not read back: to take a descriptor out of
+    /// another process (pidfd_getfd(2)) is to trace it, which a host may
+    /// forbid also to its root.
+    ForeignSockets = NetworkNamespace, PLAN, "foreign sockets";
     /// The id of its user namespace.
     UserNamespace = UserNamespace, READ, "user namespace";
     /// The user ids of its user namespace.

@@ -22,6 +22,9 @@ pub enum Reason {
     /// No interface of the kernel tells it of another process, nor of
     /// oneself without effect.
     NoInterface,
+    /// A plan refuses it, so that a sandbox starts without it; of a running
+    /// process it is not read.
+    PlanRefuses,
     /// The process has not reported it.
     NotReported,
     /// This kernel does not show it.
@@ -46,6 +49,7 @@ impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoInterface => f.write_str("no interface of the kernel tells"),
+            Self::PlanRefuses => f.write_str("a plan refuses one, and nobody looks later"),
             Self::NotReported => f.write_str("not reported"),
             Self::NotShown => f.write_str("not shown by this kernel"),
             Self::Malformed => f.write_str("not in the documented form"),

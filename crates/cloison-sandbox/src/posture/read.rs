@@ -64,8 +64,11 @@ pub(super) fn process(process: BorrowedFd<'_>, facts: &mut Vec<Fact>) {
     let owner = fstatat(process, c"status", AtFlags::AT_SYMLINK_NOFOLLOW)
         .map(|status| Value::Number(i64::from(status.st_uid)));
     facts.push(Fact::read(Field::ProcOwner, owner.map_err(reason)));
-    for field in [Field::ForeignSockets, Field::SignalScope] {
-        facts.push(Fact::unreadable(field, Reason::NoInterface));
+    for (field, reason) in [
+        (Field::ForeignSockets, Reason::PlanRefuses),
+        (Field::SignalScope, Reason::NoInterface),
+    ] {
+        facts.push(Fact::unreadable(field, reason));
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use cloison_sandbox::{IdRange, SandboxName};
+use cloison_sandbox::{Hierarchy, IdRange, SandboxName};
 use serde::{Deserialize, Serialize};
 
 use super::Process;
@@ -27,8 +27,9 @@ pub(crate) struct Record {
     pub(crate) launcher: Process,
     /// Its process 1, once there is one.
     pub(crate) sandbox: Option<Process>,
-    /// Its cgroup in each hierarchy, as the launcher sees it.
-    pub(crate) cgroups: BTreeMap<String, String>,
+    /// Its cgroup in each hierarchy, made or about to be, as the launcher
+    /// sees it.
+    pub(crate) cgroups: BTreeMap<Hierarchy, String>,
     /// What it said of itself while it was held: the field and its value.
     pub(crate) self_reported: BTreeMap<String, String>,
 }
@@ -40,7 +41,11 @@ pub(super) fn path(directory: &Path, name: &SandboxName) -> PathBuf {
 
 impl Record {
     /// That of a sandbox to come, of this process.
-    pub(super) fn new(name: SandboxName, ids: IdRange) -> Result<Self, Error> {
+    pub(super) fn new(
+        name: SandboxName,
+        ids: IdRange,
+        cgroups: BTreeMap<Hierarchy, String>,
+    ) -> Result<Self, Error> {
         let launcher = Process::find(nix::unistd::getpid().as_raw());
         Ok(Self {
             version: VERSION,
@@ -49,7 +54,7 @@ impl Record {
             ids,
             launcher: launcher.map_err(call("reading our own start time"))?,
             sandbox: None,
-            cgroups: BTreeMap::new(),
+            cgroups,
             self_reported: BTreeMap::new(),
         })
     }
