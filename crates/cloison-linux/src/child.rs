@@ -173,6 +173,7 @@ impl Child {
                 self.gather(a, b == 1);
                 Ok(())
             }
+            Op::Receive => self.receive([a, b, c, d]),
             Op::PlaceDescriptors => self.place_descriptors(a, b, c),
             Op::InstallFilter => self.install_filter(a, b),
             Op::Announce => self.tell(Report::ENCLOSED),
@@ -497,6 +498,43 @@ impl Child {
         let bound = self.call(nr::BIND, [socket as u64, at, 16, 0, 0, 0]);
         close(socket as i32);
         errno_of(bound)
+    }
+
+    fn receive(&self, slots: [u64; 4]) -> Result<()> {
+        const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
+        /// struct cmsghdr with four descriptors: its length, then its level
+        /// and type, `SOL_SOCKET` and `SCM_RIGHTS`.
+        const RIGHTS: [u64; 2] = [32, 1 | 1 << 32];
+        let mut text: u64 = 0;
+        let vector: [u64; 2] = [&raw mut text as u64, 8];
+        let mut control: [u64; 4] = [0; 4];
+        // struct msghdr: no name, one vector, the control data, no flags.
+        let control_at = &raw mut control as u64;
+        let mut head: [u64; 7] = [0, 0, vector.as_ptr() as u64, 1, control_at, 32, 0];
+        let at = &raw mut head as u64;
+        let report = self.report as u64;
+        loop {
+            match self.call(nr::RECVMSG, [report, at, MSG_CMSG_CLOEXEC, 0, 0, 0]) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+                // End of file: whoever was to send let go.
+                Ok(0) => exit(EXIT_FAILED),
+                Ok(_) => break,
+            }
+        }
+        // SAFETY: a live local, which the kernel wrote through its address.
+        let [length, kind, first, last] = unsafe { ptr::read_volatile(&raw const control) };
+        if [length, kind] != RIGHTS {
+            return Err(Errno::EPROTO);
+        }
+        let half = u64::from(u32::MAX);
+        let received = [first & half, first >> 32, last & half, last >> 32];
+        for (slot, descriptor) in slots.into_iter().zip(received) {
+            let place = self.descriptor(slot);
+            plain(nr::DUP3, [descriptor, place, O_CLOEXEC, 0, 0, 0])?;
+            close(descriptor as i32);
+        }
+        Ok(())
     }
 
     /// Brings the descriptors that stay to 0, 1, 2, ... and closes the rest.

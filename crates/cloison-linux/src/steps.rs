@@ -201,6 +201,9 @@ ops! {
     /// Says that namespaces, mounts and ids stand, so that they can be read
     /// while the last steps run.
     Announce = 54 ();
+    /// Receives four descriptors over the report, in the place of those that
+    /// stand in these slots; end of file ends the process.
+    Receive = 55 (Slot, Slot, Slot, Slot);
     /// Makes a directory by name. For floors.
     MakeDirectory = 50 (Text);
     /// Works in a directory by name. For floors.

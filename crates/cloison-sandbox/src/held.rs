@@ -50,11 +50,15 @@ impl Held {
     pub(crate) fn check(
         plan: Plan,
         mut spawned: Spawned,
-        looked: Result<(Observer, Posture), Error>,
+        ready: Result<Ready, Error>,
     ) -> Result<Self, Error> {
         // From here on a failure ends it.
         spawned.on_drop = OnDrop::End;
-        let (observer, expected) = looked?;
+        let Ready {
+            credentials,
+            observer,
+            expected,
+        } = ready?;
         let staged = observer.mount_namespace(spawned.pid);
         let mut held = Self {
             spawned,
@@ -64,7 +68,7 @@ impl Held {
             report: SelfReport::default(),
             prepared: plan.prepared,
             terminal: plan.terminal,
-            credentials: plan.credentials,
+            credentials,
             has_init: plan.has_init,
             staged,
             own: None,
@@ -189,6 +193,14 @@ impl Held {
             errno,
         }
     }
+}
+
+/// What a plan gets ready while its child is made.
+pub(crate) struct Ready {
+    /// The writable side of `/run/credentials`.
+    pub(crate) credentials: OwnedFd,
+    pub(crate) observer: Observer,
+    pub(crate) expected: Posture,
 }
 
 /// Who reads what encloses a process: the caller, by its proc.

@@ -15,8 +15,9 @@ pub use weakening::Weakening;
 
 use crate::cgroup::{Cgroup, Hierarchies, Hierarchy};
 use crate::error::{Error, Refused};
-use crate::held::{Held, Observer};
+use crate::held::{Held, Observer, Ready};
 use crate::kernel::Kernel;
+use crate::layers::late::LateTrees;
 use crate::layers::mounts::Devices;
 use crate::posture::Posture;
 use crate::spawner::{ask, spawn_directly};
@@ -145,7 +146,7 @@ pub struct Plan {
     pub(crate) expectation: Expectation,
     pub(crate) prepared: Prepared,
     pub(crate) terminal: Option<OwnedFd>,
-    pub(crate) credentials: OwnedFd,
+    pub(crate) late: LateTrees,
     pub(crate) has_init: bool,
 }
 
@@ -205,8 +206,8 @@ impl Plan {
     /// on, before the command is executed.
     ///
     /// # Errors
-    /// [`Error::Spawn`], [`Error::Step`], [`Error::Died`],
-    /// [`Error::Deadline`], [`Error::Unreadable`],
+    /// [`Error::Prepare`], [`Error::Spawn`], [`Error::Step`],
+    /// [`Error::Died`], [`Error::Deadline`], [`Error::Unreadable`],
     /// [`Error::PostureDiffers`]. All is undone.
     pub fn hold(self) -> Result<Held, Error> {
         let block = self.list.finish();
@@ -215,9 +216,9 @@ impl Plan {
             descriptors: self.borrowed(),
         })?;
         // What needs nothing of the child is done while it is made.
-        let looked = self.look();
+        let ready = self.get_ready(asked.report());
         let spawned = asked.made()?;
-        Held::check(self, spawned, looked)
+        Held::check(self, spawned, ready)
     }
 
     /// The same without a spawner: the caller is the parent. For a small
@@ -232,8 +233,20 @@ impl Plan {
             block: &block,
             descriptors: self.borrowed(),
         })?;
-        let looked = self.look();
-        Held::check(self, spawned, looked)
+        let ready = self.get_ready(spawned.report.as_fd());
+        Held::check(self, spawned, ready)
+    }
+
+    /// Makes and sends what the child waits for; finds who will look at it,
+    /// and what should be seen.
+    fn get_ready(&self, report: BorrowedFd<'_>) -> Result<Ready, Error> {
+        let credentials = self.late.bring(&self.list, report)?;
+        let (observer, expected) = self.look()?;
+        Ok(Ready {
+            credentials,
+            observer,
+            expected,
+        })
     }
 
     /// Who will look at the child, and what should be seen.
@@ -317,6 +330,7 @@ pub(crate) fn describe(op: Op) -> &'static str {
         Op::Gather => "gathering the self-report",
         Op::PlaceDescriptors => "placing descriptors",
         Op::InstallFilter => "installing a seccomp program",
+        Op::Receive => "receiving new mounts",
         Op::Announce => "announcing what stands",
         Op::Report => "reporting",
         Op::Wait => "waiting",

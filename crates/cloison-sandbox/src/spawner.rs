@@ -267,6 +267,11 @@ pub(crate) fn ask(sending: &Sending<'_>) -> Result<Asked, SpawnError> {
 }
 
 impl Asked {
+    /// Where the child will report, and can be sent to.
+    pub(crate) fn report(&self) -> BorrowedFd<'_> {
+        self.report.as_fd()
+    }
+
     /// The child, once it is made.
     pub(crate) fn made(self) -> Result<Spawned, SpawnError> {
         let Self { status, report } = self;

@@ -5,7 +5,7 @@
 //! the inode through move, pivot and copy. The child adds the one for the
 //! proc that it mounts itself.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use cloison_linux::host::{self, Handled};
 use cloison_linux::steps::Op;
@@ -15,7 +15,7 @@ use crate::Layer;
 use crate::layers::tree::Tree;
 use crate::plan::Composition;
 use crate::spawner::errno;
-use crate::steps::Slot;
+use crate::steps::{Slot, StepList};
 
 const EXECUTE: u64 = 1;
 const WRITE: u64 = 1 << 1;
@@ -66,11 +66,11 @@ fn files_known(abi: i64) -> u64 {
 }
 
 /// The ruleset, with a rule for each of `trees`; `None` when every part of
-/// it is waived or left out.
-pub(crate) fn prepare(
+/// it is waived or left out. Trees that come late are allowed later.
+pub(crate) fn prepare<'a>(
     composition: &mut Composition<'_>,
-    trees: &[Tree],
-) -> Result<Option<(Slot, u64)>, Errno> {
+    trees: impl IntoIterator<Item = &'a Tree>,
+) -> Result<Option<Ruleset>, Errno> {
     let abi = host::landlock_abi().unwrap_or(0);
     let part = |layer, mask| {
         if composition.applies(layer) && !composition.is_broken(layer) {
@@ -88,13 +88,7 @@ pub(crate) fn prepare(
         return Ok(None);
     }
     let ruleset = host::landlock_ruleset(handled).map_err(errno)?;
-    for tree in trees {
-        let access = tree.access & handled.files;
-        if access != 0 {
-            host::landlock_allow_tree(ruleset.as_fd(), tree.mount.as_fd(), access)
-                .map_err(errno)?;
-        }
-    }
+    allow(ruleset.as_fd(), trees, handled.files)?;
     if handled.network != 0 {
         let tcp = &composition.spec.tcp;
         for (ports, access) in [(&tcp.bind, BIND), (&tcp.connect, CONNECT)] {
@@ -103,12 +97,49 @@ pub(crate) fn prepare(
             }
         }
     }
-    Ok(Some((composition.list.own(ruleset), handled.files)))
+    Ok(Some(Ruleset {
+        slot: composition.list.own(ruleset),
+        files: handled.files,
+    }))
+}
+
+/// A ruleset of a plan.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ruleset {
+    slot: Slot,
+    /// The rights on files that it handles.
+    files: u64,
+}
+
+impl Ruleset {
+    /// Adds a rule for each of `trees`: before the domain is entered.
+    pub(crate) fn allow(self, list: &StepList, trees: &[Tree]) -> Result<(), Errno> {
+        let ruleset = list.owned(self.slot).ok_or(Errno::EBADF)?;
+        allow(ruleset, trees, self.files)
+    }
+}
+
+fn allow<'a>(
+    ruleset: BorrowedFd<'_>,
+    trees: impl IntoIterator<Item = &'a Tree>,
+    files: u64,
+) -> Result<(), Errno> {
+    for tree in trees {
+        let access = tree.access & files;
+        if access != 0 {
+            host::landlock_allow_tree(ruleset, tree.mount.as_fd(), access).map_err(errno)?;
+        }
+    }
+    Ok(())
 }
 
 /// Adds the rule for proc and enters the domain.
-pub(crate) fn steps(composition: &mut Composition<'_>, ruleset: Option<(Slot, u64)>) {
-    let Some((ruleset, files)) = ruleset else {
+pub(crate) fn steps(composition: &mut Composition<'_>, ruleset: Option<Ruleset>) {
+    let Some(Ruleset {
+        slot: ruleset,
+        files,
+    }) = ruleset
+    else {
         return;
     };
     let layer = [

@@ -11,6 +11,7 @@ pub(crate) mod command;
 pub(crate) mod descriptors;
 pub(crate) mod inherited;
 pub(crate) mod landlock;
+pub(crate) mod late;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod rlimits;

@@ -16,12 +16,12 @@ use nix::sys::stat::Mode;
 
 use crate::Layer;
 use crate::layers::landlock;
-use crate::layers::tree::{CONFINED, Filling, Swap, Tmpfs, Tree};
+use crate::layers::late::PLACES;
+use crate::layers::tree::{Filling, NO_EXEC, Swap, Tmpfs, Tree};
 use crate::plan::Composition;
 use crate::spawner::errno;
 use crate::spec::{Proc, Sysfs};
-
-const NO_EXEC: u64 = CONFINED | attribute::NO_EXEC;
+use crate::steps::Slot;
 
 /// The six nodes, by name and number.
 pub(crate) const NODES: [(&str, (u64, u64)); 6] = [
@@ -138,40 +138,69 @@ pub(crate) fn open_terminal(devpts: &Tree) -> Result<(OwnedFd, OwnedFd), Errno> 
     Ok((ours, theirs))
 }
 
-/// Attaches the root and all trees, mounts proc and sysfs.
-pub(crate) fn attach(composition: &mut Composition<'_>, trees: Vec<Tree>) {
-    let layer = Layer::MountNamespace;
-    composition.list.push(layer, Op::MakePrivate, []);
-    let mut late = Vec::new();
-    for tree in trees {
-        let target = tree.target;
-        composition.mounts.push(Attached {
-            target: format!("/{target}"),
-            file_system: tree.file_system,
-            attributes: tree.attributes,
-            options: &[],
-        });
-        let slot = composition.list.own(tree.mount);
-        let layer = match target.as_str() {
-            "dev/pts" => Layer::Devpts,
-            "dev" | "dev/shm" => Layer::Devices,
-            _ => Layer::MountNamespace,
-        };
-        let path = composition.list.text(&target);
-        if target.is_empty() {
-            composition.list.push(layer, Op::AttachRoot, [slot.into()]);
-        } else if composition.attaches_late(&target) {
-            late.push((slot, path));
-        } else {
-            composition
-                .list
-                .push(layer, Op::Attach, [slot.into(), path.into()]);
-        }
+/// Attaches the root with `/dev`, the trees that come late, and those of the
+/// spec; mounts proc and sysfs. `keepers` keep the places of the late ones.
+pub(crate) fn attach(
+    composition: &mut Composition<'_>,
+    base: Vec<Tree>,
+    keepers: [OwnedFd; PLACES.len()],
+    asked: Vec<Tree>,
+) {
+    composition
+        .list
+        .push(Layer::MountNamespace, Op::MakePrivate, []);
+    for tree in base {
+        attach_made(composition, tree);
     }
-    composition.late = late;
+    let slots = keepers.map(|keeper| composition.list.own(keeper));
+    composition
+        .list
+        .push(None, Op::Receive, slots.map(Into::into));
+    for (slot, place) in slots.into_iter().zip(PLACES) {
+        let attached = Attached {
+            target: format!("/{}", place.target),
+            file_system: "tmpfs",
+            attributes: place.attributes,
+            options: &[],
+        };
+        attach_slot(composition, slot, place.target, attached);
+    }
+    for tree in asked {
+        attach_made(composition, tree);
+    }
     proc(composition);
     if composition.wants_sysfs() {
         sysfs(composition);
+    }
+}
+
+fn attach_made(composition: &mut Composition<'_>, tree: Tree) {
+    let attached = Attached {
+        target: format!("/{}", tree.target),
+        file_system: tree.file_system,
+        attributes: tree.attributes,
+        options: &[],
+    };
+    let slot = composition.list.own(tree.mount);
+    attach_slot(composition, slot, &tree.target, attached);
+}
+
+fn attach_slot(composition: &mut Composition<'_>, slot: Slot, target: &str, attached: Attached) {
+    composition.mounts.push(attached);
+    let layer = match target {
+        "dev/pts" => Layer::Devpts,
+        "dev" | "dev/shm" => Layer::Devices,
+        _ => Layer::MountNamespace,
+    };
+    let path = composition.list.text(target);
+    if target.is_empty() {
+        composition.list.push(layer, Op::AttachRoot, [slot.into()]);
+    } else if composition.attaches_late(target) {
+        composition.late.push((slot, path));
+    } else {
+        composition
+            .list
+            .push(layer, Op::Attach, [slot.into(), path.into()]);
     }
 }
 

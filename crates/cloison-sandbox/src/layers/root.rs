@@ -3,7 +3,6 @@
 use std::path::{Component, Path};
 
 use cloison_linux::host::attribute;
-use nix::errno::Errno;
 
 use crate::error::{Error, Refused};
 use crate::layers::landlock;
@@ -12,7 +11,6 @@ use crate::plan::Composition;
 use crate::spec::{Access, Root};
 
 const READ_ONLY: u64 = CONFINED | attribute::READ_ONLY;
-const NO_EXEC: u64 = CONFINED | attribute::NO_EXEC;
 
 /// Where a merged `/usr` leaves links.
 const LINKS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -20,17 +18,8 @@ const LINKS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// Directories that every root has, made in ours and wanted of others.
 pub(crate) const MOUNT_POINTS: [&str; 4] = ["proc", "dev", "tmp", "run"];
 
-/// All trees of a sandbox but `/dev`, in the order of attachment.
-pub(crate) struct Trees {
-    /// The root first.
-    pub(crate) base: Vec<Tree>,
-    /// Those that come after `/dev`.
-    pub(crate) rest: Vec<Tree>,
-    /// The writable side of `/run/credentials`.
-    pub(crate) credentials: std::os::fd::OwnedFd,
-}
-
-pub(crate) fn prepare(composition: &Composition<'_>) -> Result<Trees, Error> {
+/// The root, and what it needs to be one, in the order of attachment.
+pub(crate) fn base(composition: &Composition<'_>) -> Result<Vec<Tree>, Error> {
     let mut base = Vec::with_capacity(8);
     match &composition.spec.root {
         Root::SharedBase => shared_base(composition, &mut base)?,
@@ -42,70 +31,21 @@ pub(crate) fn prepare(composition: &Composition<'_>) -> Result<Trees, Error> {
             base.push(root);
         }
     }
-    let mut all = Vec::with_capacity(8);
-    let spec = composition.spec;
-    let owner = composition.ids.host_id(spec.user);
-    let sizes = &spec.tmpfs;
-    let made = |errno| Error::prepare("tmpfs", errno);
-    let tmpfs = |bytes_max, mode, owner, attributes| Tmpfs {
-        bytes_max,
-        files_max: sizes.files_max,
-        mode,
-        owner,
-        attributes,
-        swap: Swap::Allowed,
-    };
-    let run = Filling::new(&tmpfs(sizes.run_bytes_max, c"755", owner, NO_EXEC)).map_err(made)?;
-    run.directory("credentials").map_err(made)?;
-    let credentials = credentials(owner, composition.kernel_has_noswap()).map_err(made)?;
-    let shared = credentials
-        .share(
-            "run/credentials",
-            NO_EXEC | attribute::READ_ONLY,
-            landlock::READ_TREE,
-        )
-        .map_err(made)?;
-    let shm = tmpfs(sizes.shm_bytes_max, c"1777", 0, NO_EXEC);
-    let tmp = tmpfs(sizes.tmp_bytes_max, c"1777", 0, CONFINED);
-    all.push(
-        Filling::new(&shm)
-            .and_then(|shm| shm.finish("dev/shm", NO_EXEC, landlock::WRITE_TREE))
-            .map_err(made)?,
-    );
-    all.push(
-        Filling::new(&tmp)
-            .and_then(|tmp| tmp.finish("tmp", CONFINED, landlock::WRITE_TREE))
-            .map_err(made)?,
-    );
-    all.push(
-        run.finish("run", NO_EXEC, landlock::WRITE_TREE)
-            .map_err(made)?,
-    );
-    all.push(shared);
-    for mount in &spec.mounts {
+    Ok(base)
+}
+
+/// The trees that the spec asks for.
+pub(crate) fn mounts(composition: &Composition<'_>) -> Result<Vec<Tree>, Error> {
+    let mounts = &composition.spec.mounts;
+    let mut trees = Vec::with_capacity(mounts.len());
+    for mount in mounts {
         let target = inside(&mount.target)?;
         let writable = mount.access == Access::ReadWrite;
         let tree = of_host(&mount.source, &target, writable)
             .map_err(|errno| Error::host_path(&mount.source, errno))?;
-        all.push(tree);
+        trees.push(tree);
     }
-    Ok(Trees {
-        base,
-        rest: all,
-        credentials: credentials.into_mount(),
-    })
-}
-
-/// An empty tmpfs that never reaches a disk.
-fn credentials(owner: u32, noswap: bool) -> Result<Filling, Errno> {
-    Filling::new(&Tmpfs {
-        bytes_max: 1 << 20,
-        files_max: 256,
-        mode: c"500",
-        owner,
-        attributes: NO_EXEC,
-        swap: if noswap { Swap::Never } else { Swap::Allowed },
-    })
+    Ok(trees)
 }
 
 /// A path inside, without its leading slash.

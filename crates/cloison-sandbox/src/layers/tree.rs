@@ -19,6 +19,9 @@ use crate::spawner::errno;
 /// What every mount has.
 pub(crate) const CONFINED: u64 = attribute::NO_SUID | attribute::NO_DEV;
 
+/// What a mount has on which nothing is to be executed.
+pub(crate) const NO_EXEC: u64 = CONFINED | attribute::NO_EXEC;
+
 /// A detached mount and where it goes.
 #[derive(Debug)]
 pub(crate) struct Tree {
@@ -41,6 +44,7 @@ fn number(value: u64) -> CString {
 }
 
 /// How a tmpfs is made.
+#[derive(Debug)]
 pub(crate) struct Tmpfs {
     pub(crate) bytes_max: u64,
     pub(crate) files_max: u64,
@@ -53,7 +57,7 @@ pub(crate) struct Tmpfs {
 }
 
 /// Whether a tmpfs may be swapped out.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Swap {
     Allowed,
     Never,

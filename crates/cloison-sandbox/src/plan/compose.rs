@@ -6,6 +6,7 @@ use cloison_linux::steps::Op;
 
 use crate::error::{Error, Refused};
 use crate::kernel::{Feature, Kernel, LayerVerdict};
+use crate::layers::late::{LateTrees, keepers};
 use crate::layers::mounts::{Attached, attach, attach_late, devpts, open_terminal, pivot};
 use crate::layers::{
     capabilities, cgroup, command, descriptors, inherited, landlock, namespaces, rlimits, root,
@@ -153,23 +154,21 @@ pub(super) fn compose(
     let kept = capabilities::kept(spec)?;
 
     let made = |errno| Error::prepare("/dev", errno);
-    let root::Trees {
-        base: mut trees,
-        rest,
-        credentials,
-    } = root::prepare(composition)?;
+    let mut base = root::base(composition)?;
     let pts = devpts(composition).map_err(made)?;
     let (terminal, streams) = open_streams(io.streams, || open_terminal(&pts).map_err(made))?;
-    trees.push(composition.prepared.devices().tree().map_err(made)?);
-    trees.push(pts);
-    trees.extend(rest);
-    let ruleset = landlock::prepare(composition, &trees)
+    base.push(composition.prepared.devices().tree().map_err(made)?);
+    base.push(pts);
+    let asked = root::mounts(composition)?;
+    let ruleset = landlock::prepare(composition, base.iter().chain(&asked))
         .map_err(|errno| Error::prepare("the Landlock ruleset", errno))?;
+    let late = LateTrees::decide(composition, ruleset);
+    let keepers = keepers(composition).map_err(|errno| Error::prepare("descriptors", errno))?;
 
     composition.list.clone_flags = namespaces::at_clone(composition);
     cgroup::steps(composition);
     namespaces::enter_network(composition);
-    attach(composition, trees);
+    attach(composition, base, keepers, asked);
     pivot(composition);
     inherited::early(composition);
     rlimits::steps(composition);
@@ -218,7 +217,7 @@ pub(super) fn compose(
         has_init: spec.init == Init::On,
         prepared,
         terminal,
-        credentials,
+        late,
     })
 }
 
