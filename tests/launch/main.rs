@@ -62,6 +62,21 @@ const CASES: &[Case] = &[
     ),
     Case::new("dropped_held_leaves_nothing", callers::dropped_held),
     Case::new("killed_spawner_is_replaced", callers::killed_spawner),
+    Case::new("many_sandboxes_of_one_caller", callers::many_at_once),
+    Case::new(
+        "spawner_killed_at_any_moment_hangs_nobody",
+        callers::spawner_killed_at_any_moment,
+    ),
+    Case::new("stopped_spawner_hangs_nobody", callers::stopped_spawner),
+    Case::new("caller_with_filters_launches", callers::filtered_caller),
+    Case::new(
+        "caller_that_adopts_hears_the_status",
+        callers::adopting_caller,
+    ),
+    Case::new(
+        "raised_limits_on_namespaces_are_noticed",
+        callers::raised_limits,
+    ),
     Case::new(
         "status_survives_a_thread_that_waits_for_any_child",
         callers::waits_elsewhere,

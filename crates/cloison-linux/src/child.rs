@@ -25,6 +25,8 @@ const EXIT_FAILED: i32 = 125;
 struct Child {
     base: *mut u8,
     descriptors: *const i32,
+    /// How many descriptors there are.
+    count: u64,
     report: i32,
     root: i32,
     proc: i32,
@@ -56,9 +58,12 @@ pub unsafe extern "C" fn cloison_child_entry(
     descriptors: *const i32,
     report: i32,
 ) -> ! {
+    // SAFETY: a checked block starts with a header.
+    let header = unsafe { ptr::read(image.cast::<Header>()) };
     let mut child = Child {
         base: image.cast(),
         descriptors,
+        count: header.descriptors,
         report,
         root: -1,
         proc: -1,
@@ -71,8 +76,6 @@ pub unsafe extern "C" fn cloison_child_entry(
             length: 0,
         },
     };
-    // SAFETY: a checked block starts with a header.
-    let header = unsafe { ptr::read(image.cast::<Header>()) };
     // SAFETY: the steps follow the header.
     let steps = unsafe { image.cast::<Header>().add(1) }.cast::<Step>();
     let mut at = 0;
@@ -173,6 +176,8 @@ impl Child {
                 self.gather(a, b == 1);
                 Ok(())
             }
+            Op::CloseOthers => self.close_others(),
+            Op::TryNested => self.try_nested(),
             Op::Receive => self.receive([a, b, c, d]),
             Op::PlaceDescriptors => self.place_descriptors(a, b, c),
             Op::InstallFilter => self.install_filter(a, b),
@@ -442,7 +447,6 @@ impl Child {
         } else {
             i64::MIN
         };
-        self.gathered.nested_namespaces = 0;
         self.gathered.connect_abstract = self.try_connect();
         self.gathered.bind_tcp = self.try_bind_tcp(port);
         let mut mode: i32 = 0;
@@ -498,6 +502,56 @@ impl Child {
         let bound = self.call(nr::BIND, [socket as u64, at, 16, 0, 0, 0]);
         close(socket as i32);
         errno_of(bound)
+    }
+
+    /// What the maker had open is none of the child's: it would keep the other
+    /// ends of sockets from reading end of file, and descriptors from places
+    /// below the limit that is set later.
+    fn close_others(&self) -> Result<()> {
+        let mut first = 0;
+        loop {
+            // The lowest one to keep from here on.
+            let mut kept = u64::from(u32::MAX);
+            let mut at = 0;
+            while at < self.count {
+                let descriptor = self.descriptor(at);
+                if descriptor >= first && descriptor < kept {
+                    kept = descriptor;
+                }
+                at += 1;
+            }
+            let report = self.report as u64;
+            if report >= first && report < kept {
+                kept = report;
+            }
+            if kept > first {
+                plain(nr::CLOSE_RANGE, [first, kept - 1, 0, 0, 0, 0])?;
+            }
+            if kept == u64::from(u32::MAX) {
+                return Ok(());
+            }
+            first = kept + 1;
+        }
+    }
+
+    /// A namespace that could be made is not left again: the report says so,
+    /// and nothing is started. In another user namespace the steps to come
+    /// would mean something else: that is a failure.
+    fn try_nested(&mut self) -> Result<()> {
+        const USER: u64 = 0x1000_0000;
+        const KINDS: [u64; 4] = [USER, 0x4000_0000, 0x2000_0000, 0x80];
+        const ENOSPC: Errno = Errno(28);
+        let mut bit = 1;
+        for kind in KINDS {
+            match plain(nr::UNSHARE, [kind, 0, 0, 0, 0, 0]) {
+                // EINVAL: this kernel has no such kind.
+                Err(ENOSPC | Errno::EINVAL) => self.gathered.nested_refused |= bit,
+                Ok(()) if kind == USER => return Err(Errno::EINVAL),
+                Ok(()) | Err(_) => {}
+            }
+            bit <<= 1;
+        }
+        Ok(())
     }
 
     fn receive(&self, slots: [u64; 4]) -> Result<()> {

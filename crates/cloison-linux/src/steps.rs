@@ -204,6 +204,12 @@ ops! {
     /// Receives four descriptors over the report, in the place of those that
     /// stand in these slots; end of file ends the process.
     Receive = 55 (Slot, Slot, Slot, Slot);
+    /// Closes every descriptor but the report and those of the block.
+    CloseOthers = 56 ();
+    /// Tries to make a user, a network, a pid and a time namespace, and
+    /// reports which of them a limit refused. A user namespace that can be
+    /// made is a failure.
+    TryNested = 57 ();
     /// Makes a directory by name. For floors.
     MakeDirectory = 50 (Text);
     /// Works in a directory by name. For floors.
@@ -394,8 +400,9 @@ pub struct Report {
     pub keyring: i64,
     /// What making a device node in `/tmp` gave.
     pub make_node: i64,
-    /// 0: no user, network, pid or time namespace could be made.
-    pub nested_namespaces: i64,
+    /// The kinds of namespace of which a limit refused another: bit 0 user,
+    /// 1 network, 2 pid, 3 time.
+    pub nested_refused: u64,
     /// What connecting to the abstract socket bound before gave.
     pub connect_abstract: i64,
     /// What binding a TCP port gave.

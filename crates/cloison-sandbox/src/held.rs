@@ -293,7 +293,7 @@ impl Observer {
 
 fn self_report(report: &Report) -> SelfReport {
     SelfReport {
-        nested_namespaces: Some([report.nested_namespaces; 4]),
+        nested_refused: Some(report.nested_refused),
         securebits: Some(report.securebits),
         keyring: Some(report.keyring),
         make_node: Some(report.make_node),

@@ -105,6 +105,7 @@ impl UserNamespace {
         .map_err(NamespaceStep::Limits.failed())?;
         let mut list = StepList::new(CLONE_NEWUSER);
         let slot = list.own(limits);
+        list.push(None, Op::CloseOthers, []);
         list.push(None, Op::Wait, []);
         let none = list.text("0");
         for kind in FORBIDDEN {
@@ -190,6 +191,7 @@ impl NetworkNamespace {
     /// As [`NetworkNamespace::create`].
     pub fn begin() -> Result<PendingNetworkNamespace, NamespaceError> {
         let mut list = StepList::new(CLONE_NEWNET);
+        list.push(None, Op::CloseOthers, []);
         list.push(None, Op::SetLoopbackUp, []);
         list.push(None, Op::Report, []);
         list.push(None, Op::Wait, []);

@@ -20,9 +20,11 @@ use crate::kernel::Kernel;
 use crate::layers::late::LateTrees;
 use crate::layers::mounts::Devices;
 use crate::posture::Posture;
-use crate::spawner::{ask, spawn_directly};
+use crate::spawner::{ask, own_filters, spawn_directly};
 use crate::steps::{Descriptor, Sending, StepList};
 use crate::{Layer, NetworkNamespace, Spec, UserNamespace, Waivers};
+
+const OWN_STATUS: &str = "a look at the caller's own /proc status";
 
 /// What is made for a server before it is launched, and used again at each
 /// restart: its user namespace, its network namespace, its cgroup, and a
@@ -187,7 +189,8 @@ impl Plan {
     /// # Errors
     /// [`Error::Prepare`], [`Error::Unreadable`].
     pub fn expected(&self) -> Result<Posture, Error> {
-        self.look().map(|(_, expected)| expected)
+        let filters = own_filters().map_err(|errno| Error::prepare(OWN_STATUS, errno))?;
+        self.look(filters).map(|(_, expected)| expected)
     }
 
     /// The steps of the child, in order: the layer and what is done. For
@@ -216,9 +219,17 @@ impl Plan {
             descriptors: self.borrowed(),
         })?;
         // What needs nothing of the child is done while it is made.
-        let ready = self.get_ready(asked.report());
-        let spawned = asked.made()?;
+        let ready = self.get_ready(asked.report(), asked.filters());
+        let spawned = asked.made().inspect_err(|_| self.settle_failed())?;
         Held::check(self, spawned, ready)
+    }
+
+    /// A spawner that ended may have made the child before, which ends as soon
+    /// as it hears nothing from us; until then its cgroup cannot be removed.
+    fn settle_failed(&self) {
+        // The failure that led here is what the caller must hear of; what
+        // stays is found at the next start.
+        let _emptied = self.prepared.cgroup.kill();
     }
 
     /// The same without a spawner: the caller is the parent. For a small
@@ -233,15 +244,16 @@ impl Plan {
             block: &block,
             descriptors: self.borrowed(),
         })?;
-        let ready = self.get_ready(spawned.report.as_fd());
+        let filters = own_filters().map_err(|errno| Error::prepare(OWN_STATUS, errno));
+        let ready = filters.and_then(|count| self.get_ready(spawned.report.as_fd(), count));
         Held::check(self, spawned, ready)
     }
 
     /// Makes and sends what the child waits for; finds who will look at it,
     /// and what should be seen.
-    fn get_ready(&self, report: BorrowedFd<'_>) -> Result<Ready, Error> {
+    fn get_ready(&self, report: BorrowedFd<'_>, filters: u32) -> Result<Ready, Error> {
         let credentials = self.late.bring(&self.list, report)?;
-        let (observer, expected) = self.look()?;
+        let (observer, expected) = self.look(filters)?;
         Ok(Ready {
             credentials,
             observer,
@@ -249,12 +261,13 @@ impl Plan {
         })
     }
 
-    /// Who will look at the child, and what should be seen.
-    fn look(&self) -> Result<(Observer, Posture), Error> {
+    /// Who will look at the child, and what should be seen of one that
+    /// inherits so many seccomp filters.
+    fn look(&self, filters: u32) -> Result<(Observer, Posture), Error> {
         let observer = Observer::new()?;
-        let expected = self
-            .expectation
-            .posture(&self.list, &self.prepared, observer.vantage())?;
+        let expected =
+            self.expectation
+                .posture(&self.list, &self.prepared, observer.vantage(), filters)?;
         Ok((observer, expected))
     }
 
@@ -330,6 +343,8 @@ pub(crate) fn describe(op: Op) -> &'static str {
         Op::Gather => "gathering the self-report",
         Op::PlaceDescriptors => "placing descriptors",
         Op::InstallFilter => "installing a seccomp program",
+        Op::CloseOthers => "closing what is not the child's",
+        Op::TryNested => "being refused further namespaces",
         Op::Receive => "receiving new mounts",
         Op::Announce => "announcing what stands",
         Op::Report => "reporting",

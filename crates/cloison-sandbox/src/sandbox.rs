@@ -1,6 +1,7 @@
 //! A running sandbox.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use cloison_linux::host;
 use cloison_linux::message::Answer;
@@ -25,7 +26,8 @@ pub enum ExitStatus {
     /// By this signal.
     Signaled(i32),
     /// Nobody knows: the spawner was ended, and this kernel keeps no status
-    /// on a pidfd (before 6.15).
+    /// on a pidfd (before 6.15), or whoever adopted the sandbox's process has
+    /// not reaped it within half a second.
     Unknown,
 }
 
@@ -48,6 +50,11 @@ impl ExitStatus {
     }
 }
 
+/// How often, and how far apart, an ended process is looked at that nobody
+/// has reaped.
+const UNREAPED_MAX: u32 = 500;
+const UNREAPED_PAUSE: Duration = Duration::from_millis(1);
+
 /// A running sandbox.
 ///
 /// It lives on when this is dropped, and when the caller ends; its cgroup
@@ -60,6 +67,8 @@ pub struct Sandbox {
     prepared: Prepared,
     has_init: bool,
     status: Option<ExitStatus>,
+    /// How often it was found ended and not yet reaped.
+    unreaped: u32,
     unhurried: Unhurried,
 }
 
@@ -90,6 +99,7 @@ impl Sandbox {
             prepared,
             has_init,
             status: None,
+            unreaped: 0,
             unhurried,
         }
     }
@@ -172,7 +182,12 @@ impl Sandbox {
         let watched = AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(failed)?;
         let _ended = watched.readable().await.map_err(failed)?;
         // Ended: its status is there as soon as its parent has reaped it.
-        self.wait()
+        loop {
+            if let Some(status) = self.look(PollTimeout::from(1_u8))? {
+                return Ok(status);
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Sends a signal to its process 1; an init hands it on to the command.
@@ -235,7 +250,7 @@ impl Sandbox {
     }
 
     /// The spawner is the parent: it sends the status.
-    fn ask_spawner(&self, timeout: PollTimeout) -> Result<Option<ExitStatus>, Error> {
+    fn ask_spawner(&mut self, timeout: PollTimeout) -> Result<Option<ExitStatus>, Error> {
         let Some(socket) = &self.spawned.status else {
             return Ok(None);
         };
@@ -252,14 +267,15 @@ impl Sandbox {
                 }))
             }
             Ok(Some(_)) => Err(self.failed(Errno::EPROTO)),
-            // The spawner was ended.
-            Ok(None) => self.ask_pidfd(timeout),
+            // The spawner was ended. Whoever adopted the sandbox may be this
+            // very process.
+            Ok(None) => self.ask_kernel(timeout),
             Err(error) => Err(self.failed(errno(error))),
         }
     }
 
     /// The caller is the parent.
-    fn ask_kernel(&self, timeout: PollTimeout) -> Result<Option<ExitStatus>, Error> {
+    fn ask_kernel(&mut self, timeout: PollTimeout) -> Result<Option<ExitStatus>, Error> {
         if !self.is_readable(self.as_fd(), timeout)? {
             return Ok(None);
         }
@@ -267,22 +283,22 @@ impl Sandbox {
             Ok(WaitStatus::Exited(_, code)) => Ok(Some(ExitStatus::Exited(code))),
             Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(ExitStatus::Signaled(signal as i32))),
             Ok(_) | Err(Errno::EINTR) => Ok(None),
-            // Somebody else in this process has reaped it.
-            Err(Errno::ECHILD) => self.ask_pidfd(timeout),
+            // Somebody else has reaped it, or has to.
+            Err(Errno::ECHILD) => self.ask_pidfd(),
             Err(errno) => Err(self.failed(errno)),
         }
     }
 
     /// The pidfd itself remembers, where the kernel does.
-    fn ask_pidfd(&self, timeout: PollTimeout) -> Result<Option<ExitStatus>, Error> {
-        if !self.is_readable(self.as_fd(), timeout)? {
-            return Ok(None);
-        }
+    fn ask_pidfd(&mut self) -> Result<Option<ExitStatus>, Error> {
         match host::exit_status(self.as_fd()).map_err(errno) {
             Ok(Some(status)) => Ok(Some(ExitStatus::of_wait(status))),
-            // Ended and not yet reaped by whoever inherited it.
+            // Ended and not yet reaped by whoever inherited it, which may never
+            // happen.
+            Ok(None) if self.unreaped == UNREAPED_MAX => Ok(Some(ExitStatus::Unknown)),
             Ok(None) => {
-                std::thread::sleep(std::time::Duration::from_millis(1));
+                self.unreaped += 1;
+                std::thread::sleep(UNREAPED_PAUSE);
                 Ok(None)
             }
             Err(Errno::ENOTTY | Errno::EINVAL) => Ok(Some(ExitStatus::Unknown)),

@@ -15,10 +15,15 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
+use crate::proc::fields::{decimal, lines};
 use crate::steps::Sending;
+
+/// How long the spawner may take to answer, and to take a request.
+const ANSWER_DEADLINE_S: i64 = 10;
 
 /// Why no child was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +32,13 @@ pub enum SpawnError {
     /// The spawner could not be started.
     #[error("the spawner could not be started: {0}")]
     Start(Errno),
+    /// The spawner does not answer: it is stopped, or the host is far too
+    /// busy.
+    #[error(
+        "the spawner did not answer within {} s: is it stopped?",
+        ANSWER_DEADLINE_S
+    )]
+    Silent,
     /// The spawner ended before it answered. The next launch starts another.
     #[error("the spawner ended before it answered")]
     Gone,
@@ -95,6 +107,8 @@ struct Spawner {
     owner: u32,
     /// Whether it has said how it got ready.
     ready: OnceLock<Result<(), SpawnError>>,
+    /// The seccomp filters that it has of its caller, and so has all it makes.
+    filters: u32,
 }
 
 /// The one global of this library: the descriptor of the spawner. It is
@@ -136,6 +150,8 @@ pub(crate) fn program(mode: u32) -> Result<OwnedFd, Errno> {
 impl Spawner {
     fn start() -> Result<Self, SpawnError> {
         let (ours, theirs) = pair().map_err(SpawnError::Start)?;
+        limit_waiting(&ours).map_err(SpawnError::Start)?;
+        let filters = own_filters().map_err(SpawnError::Start)?;
         let program = program(0o111).map_err(SpawnError::Start)?;
         let path = OsString::from(format!("/proc/self/fd/{}", program.as_raw_fd()));
         let process = Command::new(path)
@@ -153,6 +169,7 @@ impl Spawner {
             process: Mutex::new(process),
             owner: std::process::id(),
             ready: OnceLock::new(),
+            filters,
         })
     }
 
@@ -164,20 +181,44 @@ impl Spawner {
                 Ok(Some((answer, _))) if answer.kind == Answer::READY => Ok(()),
                 Ok(Some((answer, _))) => Err(SpawnError::Start(Errno::from_raw(answer.code))),
                 Ok(None) => Err(SpawnError::Gone),
-                Err(error) => Err(SpawnError::Start(errno(error))),
+                Err(error) => Err(match errno(error) {
+                    Errno::EAGAIN => SpawnError::Silent,
+                    errno => SpawnError::Start(errno),
+                }),
             })
     }
 
-    /// Reaps it if it has ended, so that no zombie stays.
+    /// Ends it, if it has not, and reaps it, so that no zombie stays.
     fn reap(&self) {
         if self.owner == std::process::id() {
             let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-            // An error means that somebody else in this process has reaped it.
-            if let Err(error) = process.try_wait() {
-                debug_assert_eq!(error.raw_os_error(), Some(Errno::ECHILD as i32));
+            // An error of either means that somebody else in this process has
+            // reaped it.
+            if process.kill().is_ok() {
+                let _reaped = process.wait();
             }
         }
     }
+}
+
+/// Nobody who launches waits for ever for a spawner that is stopped.
+fn limit_waiting(socket: &OwnedFd) -> Result<(), Errno> {
+    let deadline = TimeVal::seconds(ANSWER_DEADLINE_S);
+    setsockopt(socket, sockopt::ReceiveTimeout, &deadline)?;
+    setsockopt(socket, sockopt::SendTimeout, &deadline)
+}
+
+/// How many seccomp filters the calling thread has: what it makes inherits
+/// them.
+pub(crate) fn own_filters() -> Result<u32, Errno> {
+    let status = std::fs::read("/proc/thread-self/status")
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+    // Before 5.9 there is no such line; nor is it looked for in the child.
+    Ok(lines(&status)
+        .find_map(|line| line.strip_prefix(b"Seccomp_filters:"))
+        .and_then(|rest| decimal(rest.trim_ascii()))
+        .and_then(|count| u32::try_from(count).ok())
+        .unwrap_or(0))
 }
 
 /// The spawner of this process, ready; the one that `dead` names is replaced.
@@ -233,6 +274,7 @@ pub fn spawner_pid() -> Option<u32> {
 pub(crate) struct Asked {
     status: OwnedFd,
     report: OwnedFd,
+    filters: u32,
 }
 
 /// Asks the spawner for a child. Until [`Asked::made`] the caller can do
@@ -243,30 +285,43 @@ pub(crate) fn ask(sending: &Sending<'_>) -> Result<Asked, SpawnError> {
     }
     let (report, childs_report) = pair().map_err(SpawnError::Protocol)?;
     let (status, spawners_status) = pair().map_err(SpawnError::Protocol)?;
+    limit_waiting(&status).map_err(SpawnError::Protocol)?;
     let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(sending.descriptors.len() + 2);
     descriptors.push(childs_report.as_fd());
     descriptors.push(spawners_status.as_fd());
     descriptors.extend_from_slice(&sending.descriptors);
 
-    let spawner = current(None)?;
-    match host::send_request(spawner.socket.as_fd(), sending.block, &descriptors) {
+    let mut spawner = current(None)?;
+    let send = |spawner: &Spawner| {
+        host::send_request(spawner.socket.as_fd(), sending.block, &descriptors).map_err(errno)
+    };
+    match send(&spawner) {
         Ok(()) => {}
-        Err(error) if matches!(errno(error), Errno::EPIPE | Errno::ECONNRESET) => {
+        Err(Errno::EPIPE | Errno::ECONNRESET) => {
             // It had ended before it took anything: ask another.
-            let spawner = current(Some(&spawner))?;
-            host::send_request(spawner.socket.as_fd(), sending.block, &descriptors)
-                .map_err(|_| SpawnError::Gone)?;
+            spawner = current(Some(&spawner))?;
+            send(&spawner).map_err(|_| SpawnError::Gone)?;
         }
-        Err(error) => return Err(SpawnError::Protocol(errno(error))),
+        Err(Errno::EAGAIN) => return Err(SpawnError::Silent),
+        Err(errno) => return Err(SpawnError::Protocol(errno)),
     }
     // The kernel wakes the receiver of a message on the sender's processor, as
     // if the sender were about to sleep: without this the spawner would wait
     // until all that the caller does meanwhile is done.
     std::thread::yield_now();
-    Ok(Asked { status, report })
+    Ok(Asked {
+        status,
+        report,
+        filters: spawner.filters,
+    })
 }
 
 impl Asked {
+    /// The seccomp filters that the child inherits.
+    pub(crate) fn filters(&self) -> u32 {
+        self.filters
+    }
+
     /// Where the child will report, and can be sent to.
     pub(crate) fn report(&self) -> BorrowedFd<'_> {
         self.report.as_fd()
@@ -274,7 +329,7 @@ impl Asked {
 
     /// The child, once it is made.
     pub(crate) fn made(self) -> Result<Spawned, SpawnError> {
-        let Self { status, report } = self;
+        let Self { status, report, .. } = self;
         match host::receive_answer(status.as_fd()) {
             Ok(Some((answer, Some(pidfd)))) if answer.kind == Answer::MADE => Ok(Spawned {
                 pid: answer.pid,
@@ -286,7 +341,10 @@ impl Asked {
             Ok(Some((answer, _))) if answer.kind == Answer::REFUSED => Err(refused(&answer)),
             Ok(None) => Err(SpawnError::Gone),
             Ok(Some(_)) => Err(SpawnError::Protocol(Errno::EPROTO)),
-            Err(error) => Err(SpawnError::Protocol(errno(error))),
+            Err(error) => Err(match errno(error) {
+                Errno::EAGAIN => SpawnError::Silent,
+                errno => SpawnError::Protocol(errno),
+            }),
         }
     }
 }

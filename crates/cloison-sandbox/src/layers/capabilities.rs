@@ -28,10 +28,15 @@ pub(crate) fn kept(spec: &Spec) -> Result<u64, Refused> {
 /// Groups dropped, root inside: what comes next needs its rights.
 pub(crate) fn become_root(composition: &mut Composition<'_>) {
     let layer = Layer::UserNamespace;
+    let applies = composition.applies(layer);
     let list = &mut composition.list;
     list.push(layer, Op::DropGroups, []);
     list.push(layer, Op::SetGroup, [0.into()]);
     list.push(layer, Op::SetUser, [0.into()]);
+    if applies {
+        // With every right over them that a root inside can have.
+        list.push(layer, Op::TryNested, []);
+    }
 }
 
 /// The five sets, the securebits, the final ids.

@@ -6,6 +6,15 @@ use crate::Layer;
 use crate::plan::Composition;
 use crate::steps::{Argument, Slot};
 
+/// What whoever makes the child has open is closed first.
+pub(crate) fn close_others(composition: &mut Composition<'_>) {
+    if composition.applies(Layer::Descriptors) {
+        composition
+            .list
+            .push(Layer::Descriptors, Op::CloseOthers, []);
+    }
+}
+
 /// Nobody may trace or read the process from here to the exec, also where it
 /// was not a spawner that made it.
 pub(crate) fn not_dumpable(composition: &mut Composition<'_>) {

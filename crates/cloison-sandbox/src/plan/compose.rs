@@ -166,6 +166,7 @@ pub(super) fn compose(
     let keepers = keepers(composition).map_err(|errno| Error::prepare("descriptors", errno))?;
 
     composition.list.clone_flags = namespaces::at_clone(composition);
+    descriptors::close_others(composition);
     cgroup::steps(composition);
     namespaces::enter_network(composition);
     attach(composition, base, keepers, asked);

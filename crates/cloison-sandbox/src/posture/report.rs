@@ -11,8 +11,9 @@ use super::{Fact, Field, Knowledge, Value, Vantage};
 /// `None` was not asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SelfReport {
-    /// How many user, network, pid and time namespaces it may make.
-    pub nested_namespaces: Option<[i64; 4]>,
+    /// Of which kinds of namespace a limit refused it another: bit 0 user,
+    /// 1 network, 2 pid, 3 time.
+    pub nested_refused: Option<u64>,
     /// `PR_GET_SECUREBITS`.
     pub securebits: Option<i64>,
     /// The serial number of the session keyring.
@@ -41,17 +42,23 @@ pub struct SelfReport {
     pub subreaper: Option<i64>,
 }
 
+/// The kinds of namespace that could be made.
+fn not_refused(refused: u64) -> Vec<String> {
+    let kinds = ["user", "network", "pid", "time"].into_iter().enumerate();
+    kinds
+        .filter(|(bit, _)| refused >> bit & 1 == 0)
+        .map(|(_, kind)| kind.to_owned())
+        .collect()
+}
+
 /// The facts that `report` gives, or that its absence leaves unknown.
 pub(super) fn facts(report: Option<&SelfReport>, vantage: &Vantage, facts: &mut Vec<Fact>) {
     let absent = SelfReport::default();
     let report = report.unwrap_or(&absent);
-    let nested = match report.nested_namespaces {
-        None => Err(Reason::NotReported),
-        Some(limits) => match limits.iter().find(|limit| **limit < 0) {
-            Some(errno) => Err(refused(*errno)),
-            None => Ok(Value::List(limits.map(|limit| limit.to_string()).to_vec())),
-        },
-    };
+    let nested = report
+        .nested_refused
+        .map(|refused| Value::List(not_refused(refused)))
+        .ok_or(Reason::NotReported);
     let known = [
         (Field::NestedNamespaces, nested),
         (Field::Securebits, bits(report.securebits)),
