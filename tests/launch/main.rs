@@ -89,6 +89,10 @@ const CASES: &[Case] = &[
         "lost_network_of_the_clone_is_noticed",
         prepared::lost_network,
     ),
+    Case::new(
+        "credentials_are_filled_from_outside",
+        prepared::credentials_are_filled,
+    ),
     Case::new("devices_are_the_servers_own", prepared::devices_are_its_own),
     Case::new("waiting_needs_no_thread", callers::waits_async),
     Case::new("launch_makes_no_clone_in_the_caller", quiet::no_clone),

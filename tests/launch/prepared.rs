@@ -6,11 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use std::thread;
 
 use cloison_sandbox::posture::{Field, Value};
-use cloison_sandbox::{Error, Held, Io, Layer, Plan, Prepared, Spec, Weakening};
+use cloison_sandbox::{Error, ExitStatus, Held, Io, Layer, Plan, Prepared, Spec, Weakening};
 use cloison_tests::Outcome;
+use nix::fcntl::{OFlag, openat};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
 
 use crate::ground::{kernel, spec, waivers};
 
@@ -118,5 +120,27 @@ pub(crate) fn devices_are_its_own() -> Outcome {
         Outcome::Passed
     } else {
         Outcome::Failed(format!("{first}, again {second}, another's {others}"))
+    }
+}
+
+/// What the caller writes while it is held can be read inside, and nothing can
+/// be written there.
+pub(crate) fn credentials_are_filled() -> Outcome {
+    let script = r#"test "$(cat /run/credentials/token)" = s3cret && ! touch /run/credentials/x"#;
+    let mut spec = spec("filled", &["/usr/bin/sh", "-c", script]);
+    spec.user = 1000;
+    let held = launch(&spec, Prepared::new(&spec).unwrap(), Vec::new()).unwrap();
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+    let mode = Mode::from_bits_truncate(0o444);
+    let file = openat(held.credentials(), "token", flags, mode).unwrap();
+    nix::unistd::write(&file, b"s3cret").unwrap();
+    drop(file);
+    let mut sandbox = held.start().unwrap();
+    let status = sandbox.wait().unwrap();
+    sandbox.remove().unwrap();
+    if status == ExitStatus::Exited(0) {
+        Outcome::Passed
+    } else {
+        Outcome::Failed(format!("{status:?}"))
     }
 }

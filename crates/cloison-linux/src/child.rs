@@ -178,7 +178,8 @@ impl Child {
             }
             Op::CloseOthers => self.close_others(),
             Op::TryNested => self.try_nested(),
-            Op::Receive => self.receive([a, b, c, d]),
+            Op::Share => self.share(a),
+            Op::Receive => self.receive([a, b, c]),
             Op::PlaceDescriptors => self.place_descriptors(a, b, c),
             Op::InstallFilter => self.install_filter(a, b),
             Op::Announce => self.tell(Report::ENCLOSED),
@@ -242,15 +243,19 @@ impl Child {
         )
     }
 
-    fn attach_root(&mut self, slot: u64) -> Result<()> {
+    /// Puts a detached mount on a path of the old root.
+    fn move_to(&self, mount: u64, path: u64) -> Result<()> {
         const F_EMPTY_PATH: u64 = 0x04;
-        let mount = self.descriptor(slot);
         let empty = c"".as_ptr() as u64;
-        let root = c"/".as_ptr() as u64;
         self.done(
             nr::MOVE_MOUNT,
-            [mount, empty, AT_FDCWD, root, F_EMPTY_PATH, 0],
-        )?;
+            [mount, empty, AT_FDCWD, path, F_EMPTY_PATH, 0],
+        )
+    }
+
+    fn attach_root(&mut self, slot: u64) -> Result<()> {
+        let mount = self.descriptor(slot);
+        self.move_to(mount, c"/".as_ptr() as u64)?;
         plain(nr::FCHDIR, [mount, 0, 0, 0, 0, 0])?;
         self.root = mount as i32;
         Ok(())
@@ -554,11 +559,32 @@ impl Child {
         Ok(())
     }
 
-    fn receive(&self, slots: [u64; 4]) -> Result<()> {
+    /// Only a mount that stands somewhere can be copied (before 6.15). This one
+    /// stands on the old root, and goes away with it: `/proc` is there of the
+    /// spawner's and of every host's.
+    fn share(&self, slot: u64) -> Result<()> {
+        const OPEN_TREE_CLONE: u64 = 1;
+        const READ_ONLY: [u64; 4] = [1, 0, 0, 0];
+        let mount = self.descriptor(slot);
+        self.move_to(mount, c"/proc".as_ptr() as u64)?;
+        let empty = c"".as_ptr() as u64;
+        let flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH;
+        let copy = self.call(nr::OPEN_TREE, [mount, empty, flags, 0, 0, 0])? as u64;
+        let attributes = READ_ONLY.as_ptr() as u64;
+        self.done(
+            nr::MOUNT_SETATTR,
+            [copy, empty, AT_EMPTY_PATH, attributes, 32, 0],
+        )?;
+        plain(nr::DUP3, [copy, mount, O_CLOEXEC, 0, 0, 0])?;
+        close(copy as i32);
+        Ok(())
+    }
+
+    fn receive(&self, slots: [u64; 3]) -> Result<()> {
         const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
-        /// struct cmsghdr with four descriptors: its length, then its level
+        /// struct cmsghdr with three descriptors: its length, then its level
         /// and type, `SOL_SOCKET` and `SCM_RIGHTS`.
-        const RIGHTS: [u64; 2] = [32, 1 | 1 << 32];
+        const RIGHTS: [u64; 2] = [28, 1 | 1 << 32];
         let mut text: u64 = 0;
         let vector: [u64; 2] = [&raw mut text as u64, 8];
         let mut control: [u64; 4] = [0; 4];
@@ -582,7 +608,7 @@ impl Child {
             return Err(Errno::EPROTO);
         }
         let half = u64::from(u32::MAX);
-        let received = [first & half, first >> 32, last & half, last >> 32];
+        let received = [first & half, first >> 32, last & half];
         for (slot, descriptor) in slots.into_iter().zip(received) {
             let place = self.descriptor(slot);
             plain(nr::DUP3, [descriptor, place, O_CLOEXEC, 0, 0, 0])?;

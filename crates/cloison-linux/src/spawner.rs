@@ -169,9 +169,11 @@ fn enter_small_mount_namespace() -> Result<()> {
     let root = c"/".as_ptr() as u64;
     let here = c".".as_ptr() as u64;
     let empty = c"".as_ptr() as u64;
+    const AT_EMPTY_PATH: u64 = 0x1000;
     let at_fdcwd = -100_i64 as u64;
     let call = |number, arguments| {
-        // SAFETY: each address below is that of a constant string.
+        // SAFETY: each address below is that of a constant string, or of a
+        // live local of the type that the call's manual names.
         check(unsafe { raw(number, arguments) })
     };
     call(nr::MOUNT, [0, root, 0, PRIVATE, 0, 0])?;
@@ -182,8 +184,17 @@ fn enter_small_mount_namespace() -> Result<()> {
         [context, 1, size, c"4k".as_ptr() as u64, 0, 0],
     )?;
     call(nr::FSCONFIG, [context, 6, 0, 0, 0, 0])?;
-    // Read-only from the start: nothing is ever made in it.
-    let mount = call(nr::FSMOUNT, [context, 1, ATTRIBUTES | 1, 0, 0, 0])? as u64;
+    let mount = call(nr::FSMOUNT, [context, 1, ATTRIBUTES, 0, 0, 0])? as u64;
+    // One place to mount on, for a child's mount that has to stand somewhere;
+    // then nothing more is ever made in it.
+    let place = c"proc".as_ptr() as u64;
+    call(nr::MKDIRAT, [mount, place, 0o555, 0, 0, 0])?;
+    let read_only: [u64; 4] = [1, 0, 0, 0];
+    let attributes = read_only.as_ptr() as u64;
+    call(
+        nr::MOUNT_SETATTR,
+        [mount, empty, AT_EMPTY_PATH, attributes, 32, 0],
+    )?;
     call(nr::MOVE_MOUNT, [mount, empty, at_fdcwd, root, 4, 0])?;
     by_value(nr::FCHDIR, [mount, 0, 0, 0, 0, 0])?;
     call(nr::PIVOT_ROOT, [here, here, 0, 0, 0, 0])?;

@@ -201,9 +201,12 @@ ops! {
     /// Says that namespaces, mounts and ids stand, so that they can be read
     /// while the last steps run.
     Announce = 54 ();
-    /// Receives four descriptors over the report, in the place of those that
+    /// Puts a read-only mount of the same tree in the place of one whose maker
+    /// goes on writing through it: before the root is attached.
+    Share = 58 (Slot);
+    /// Receives three descriptors over the report, in the place of those that
     /// stand in these slots; end of file ends the process.
-    Receive = 55 (Slot, Slot, Slot, Slot);
+    Receive = 55 (Slot, Slot, Slot);
     /// Closes every descriptor but the report and those of the block.
     CloseOthers = 56 ();
     /// Tries to make a user, a network, a pid and a time namespace, and

@@ -15,7 +15,7 @@ use crate::NetworkNamespace;
 use crate::error::Error;
 use crate::plan::{Plan, Prepared, describe};
 use crate::posture::{Posture, Reading, SelfReport, Vantage};
-use crate::sandbox::{Sandbox, Unhurried};
+use crate::sandbox::Sandbox;
 use crate::spawner::{OnDrop, Spawned, errno};
 use crate::steps::StepList;
 
@@ -54,11 +54,7 @@ impl Held {
     ) -> Result<Self, Error> {
         // From here on a failure ends it.
         spawned.on_drop = OnDrop::End;
-        let Ready {
-            credentials,
-            observer,
-            expected,
-        } = ready?;
+        let Ready { observer, expected } = ready?;
         let staged = observer.mount_namespace(spawned.pid);
         let mut held = Self {
             spawned,
@@ -68,7 +64,7 @@ impl Held {
             report: SelfReport::default(),
             prepared: plan.prepared,
             terminal: plan.terminal,
-            credentials,
+            credentials: plan.credentials,
             has_init: plan.has_init,
             staged,
             own: None,
@@ -134,10 +130,7 @@ impl Held {
             self.report,
             self.prepared,
             self.has_init,
-            Unhurried {
-                credentials: Some(self.credentials),
-                mounts: self.own,
-            },
+            self.own,
         ))
     }
 
@@ -197,8 +190,6 @@ impl Held {
 
 /// What a plan gets ready while its child is made.
 pub(crate) struct Ready {
-    /// The writable side of `/run/credentials`.
-    pub(crate) credentials: OwnedFd,
     pub(crate) observer: Observer,
     pub(crate) expected: Posture,
 }

@@ -149,6 +149,8 @@ pub struct Plan {
     pub(crate) prepared: Prepared,
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) late: LateTrees,
+    /// The writable side of `/run/credentials`.
+    pub(crate) credentials: OwnedFd,
     pub(crate) has_init: bool,
 }
 
@@ -252,13 +254,9 @@ impl Plan {
     /// Makes and sends what the child waits for; finds who will look at it,
     /// and what should be seen.
     fn get_ready(&self, report: BorrowedFd<'_>, filters: u32) -> Result<Ready, Error> {
-        let credentials = self.late.bring(&self.list, report)?;
+        self.late.bring(&self.list, report)?;
         let (observer, expected) = self.look(filters)?;
-        Ok(Ready {
-            credentials,
-            observer,
-            expected,
-        })
+        Ok(Ready { observer, expected })
     }
 
     /// Who will look at the child, and what should be seen of one that
@@ -345,6 +343,7 @@ pub(crate) fn describe(op: Op) -> &'static str {
         Op::InstallFilter => "installing a seccomp program",
         Op::CloseOthers => "closing what is not the child's",
         Op::TryNested => "being refused further namespaces",
+        Op::Share => "sharing a mount",
         Op::Receive => "receiving new mounts",
         Op::Announce => "announcing what stands",
         Op::Report => "reporting",

@@ -69,18 +69,9 @@ pub struct Sandbox {
     status: Option<ExitStatus>,
     /// How often it was found ended and not yet reaped.
     unreaped: u32,
-    unhurried: Unhurried,
-}
-
-/// What takes a grace period to let go of, which nobody should wait for who
-/// wants to hear of a sandbox's end.
-#[derive(Debug)]
-pub(crate) struct Unhurried {
-    /// The caller's side of `/run/credentials`, which nothing needs any more.
-    pub(crate) credentials: Option<OwnedFd>,
-    /// The sandbox's mount namespace, held so that its end does not wait.
-    #[expect(dead_code, reason = "only held")]
-    pub(crate) mounts: Option<OwnedFd>,
+    /// Its mount namespace: to let go of the last hold on one takes a grace
+    /// period, which nobody should wait for who wants to hear of its end.
+    _mounts: Option<OwnedFd>,
 }
 
 impl Sandbox {
@@ -90,7 +81,7 @@ impl Sandbox {
         report: SelfReport,
         prepared: Prepared,
         has_init: bool,
-        unhurried: Unhurried,
+        mounts: Option<OwnedFd>,
     ) -> Self {
         Self {
             spawned,
@@ -100,7 +91,7 @@ impl Sandbox {
             has_init,
             status: None,
             unreaped: 0,
-            unhurried,
+            _mounts: mounts,
         }
     }
 
@@ -142,8 +133,6 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Process`].
     pub fn wait(&mut self) -> Result<ExitStatus, Error> {
-        // While there is time.
-        self.unhurried.credentials = None;
         loop {
             if let Some(status) = self.look(PollTimeout::NONE)? {
                 return Ok(status);

@@ -23,7 +23,7 @@ pub(crate) struct Place {
 }
 
 /// In the order of attachment, and of sending.
-pub(crate) const PLACES: [Place; 4] = [
+pub(crate) const PLACES: [Place; 3] = [
     Place {
         target: "dev/shm",
         attributes: NO_EXEC,
@@ -39,21 +39,16 @@ pub(crate) const PLACES: [Place; 4] = [
         attributes: NO_EXEC,
         access: landlock::WRITE_TREE,
     },
-    Place {
-        target: "run/credentials",
-        attributes: NO_EXEC | attribute::READ_ONLY,
-        access: landlock::READ_TREE,
-    },
 ];
 
-/// Four descriptors that keep their places until the child receives them.
+/// Descriptors that keep their places until the child receives them.
 pub(crate) fn keepers(composition: &Composition<'_>) -> Result<[OwnedFd; PLACES.len()], Errno> {
     // Any will do; each is one of its own, so that no other is lost with it.
     let copy = || {
         let copied = composition.prepared.user.as_fd().try_clone_to_owned();
         copied.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
     };
-    Ok([copy()?, copy()?, copy()?, copy()?])
+    Ok([copy()?, copy()?, copy()?])
 }
 
 /// How they will be made.
@@ -62,7 +57,6 @@ pub(crate) struct LateTrees {
     shm: Tmpfs,
     tmp: Tmpfs,
     run: Tmpfs,
-    credentials: Tmpfs,
     ruleset: Option<Ruleset>,
 }
 
@@ -82,28 +76,14 @@ impl LateTrees {
             shm: tmpfs(sizes.shm_bytes_max, c"1777", 0, NO_EXEC),
             tmp: tmpfs(sizes.tmp_bytes_max, c"1777", 0, CONFINED),
             run: tmpfs(sizes.run_bytes_max, c"755", owner, NO_EXEC),
-            // Empty, and never on a disk.
-            credentials: Tmpfs {
-                bytes_max: 1 << 20,
-                files_max: 256,
-                mode: c"500",
-                owner,
-                attributes: NO_EXEC,
-                swap: if composition.kernel_has_noswap() {
-                    Swap::Never
-                } else {
-                    Swap::Allowed
-                },
-            },
             ruleset,
         }
     }
 
     /// Makes them, lets Landlock allow them, and sends them to the child of
-    /// `list` at the other end of `report`. Gives the writable side of
-    /// `/run/credentials`.
-    pub(crate) fn bring(&self, list: &StepList, report: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
-        let (trees, credentials) = self
+    /// `list` at the other end of `report`.
+    pub(crate) fn bring(&self, list: &StepList, report: BorrowedFd<'_>) -> Result<(), Error> {
+        let trees = self
             .make()
             .map_err(|errno| Error::prepare("tmpfs", errno))?;
         if let Some(ruleset) = self.ruleset {
@@ -114,28 +94,45 @@ impl LateTrees {
         let mounts: Vec<BorrowedFd<'_>> = trees.iter().map(|tree| tree.mount.as_fd()).collect();
         match host::send_request(report, &[0], &mounts).map_err(errno) {
             // Nobody is there: the spawner, or the child's report, says why.
-            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(credentials),
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
             Err(errno) => Err(Error::prepare("the way to the child", errno)),
         }
     }
 
-    fn make(&self) -> Result<([Tree; 4], OwnedFd), Errno> {
+    fn make(&self) -> Result<[Tree; PLACES.len()], Errno> {
         let run = Filling::new(&self.run)?;
         run.directory("credentials")?;
-        let credentials = Filling::new(&self.credentials)?;
-        let [shm_at, tmp_at, run_at, credentials_at] = PLACES;
-        let trees = [
+        let [shm_at, tmp_at, run_at] = PLACES;
+        Ok([
             finished(Filling::new(&self.shm)?, &shm_at)?,
             finished(Filling::new(&self.tmp)?, &tmp_at)?,
             finished(run, &run_at)?,
-            credentials.share(
-                credentials_at.target,
-                credentials_at.attributes,
-                credentials_at.access,
-            )?,
-        ];
-        Ok((trees, credentials.into_mount()))
+        ])
     }
+}
+
+/// The empty tmpfs of `/run/credentials`, which never reaches a disk. The
+/// sandbox gets a read-only mount of it.
+pub(crate) fn credentials(composition: &Composition<'_>) -> Result<Tree, Errno> {
+    let tmpfs = Tmpfs {
+        bytes_max: 1 << 20,
+        files_max: 256,
+        mode: c"500",
+        owner: composition.ids.host_id(composition.spec.user),
+        attributes: NO_EXEC,
+        swap: if composition.kernel_has_noswap() {
+            Swap::Never
+        } else {
+            Swap::Allowed
+        },
+    };
+    Ok(Tree {
+        mount: Filling::new(&tmpfs)?.into_mount(),
+        target: "run/credentials".to_owned(),
+        file_system: "tmpfs",
+        attributes: NO_EXEC | attribute::READ_ONLY,
+        access: landlock::READ_TREE,
+    })
 }
 
 fn finished(filling: Filling, place: &Place) -> Result<Tree, Errno> {

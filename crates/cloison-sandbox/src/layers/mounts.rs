@@ -138,21 +138,29 @@ pub(crate) fn open_terminal(devpts: &Tree) -> Result<(OwnedFd, OwnedFd), Errno> 
     Ok((ours, theirs))
 }
 
-/// Attaches the root with `/dev`, the trees that come late, and those of the
-/// spec; mounts proc and sysfs. `keepers` keep the places of the late ones.
-pub(crate) fn attach(
-    composition: &mut Composition<'_>,
-    base: Vec<Tree>,
-    keepers: [OwnedFd; PLACES.len()],
-    asked: Vec<Tree>,
-) {
-    composition
-        .list
-        .push(Layer::MountNamespace, Op::MakePrivate, []);
-    for tree in base {
+/// The trees of a sandbox, in the order of attachment.
+pub(crate) struct Trees {
+    /// The root, `/dev`, `/dev/pts`.
+    pub(crate) base: Vec<Tree>,
+    /// What keeps the places of those that come late.
+    pub(crate) keepers: [OwnedFd; PLACES.len()],
+    /// `/run/credentials`, writable until the child shares it.
+    pub(crate) credentials: Tree,
+    /// Those of the spec.
+    pub(crate) asked: Vec<Tree>,
+}
+
+/// Attaches the trees; mounts proc and sysfs.
+pub(crate) fn attach(composition: &mut Composition<'_>, trees: Trees) {
+    let layer = Layer::MountNamespace;
+    composition.list.push(layer, Op::MakePrivate, []);
+    let (shared, attached) = described(trees.credentials);
+    let shared = composition.list.own(shared);
+    composition.list.push(layer, Op::Share, [shared.into()]);
+    for tree in trees.base {
         attach_made(composition, tree);
     }
-    let slots = keepers.map(|keeper| composition.list.own(keeper));
+    let slots = trees.keepers.map(|keeper| composition.list.own(keeper));
     composition
         .list
         .push(None, Op::Receive, slots.map(Into::into));
@@ -163,9 +171,10 @@ pub(crate) fn attach(
             attributes: place.attributes,
             options: &[],
         };
-        attach_slot(composition, slot, place.target, attached);
+        attach_slot(composition, slot, attached);
     }
-    for tree in asked {
+    attach_slot(composition, shared, attached);
+    for tree in trees.asked {
         attach_made(composition, tree);
     }
     proc(composition);
@@ -174,19 +183,25 @@ pub(crate) fn attach(
     }
 }
 
-fn attach_made(composition: &mut Composition<'_>, tree: Tree) {
+/// A tree's mount, and what it should be once it is attached.
+fn described(tree: Tree) -> (OwnedFd, Attached) {
     let attached = Attached {
         target: format!("/{}", tree.target),
         file_system: tree.file_system,
         attributes: tree.attributes,
         options: &[],
     };
-    let slot = composition.list.own(tree.mount);
-    attach_slot(composition, slot, &tree.target, attached);
+    (tree.mount, attached)
 }
 
-fn attach_slot(composition: &mut Composition<'_>, slot: Slot, target: &str, attached: Attached) {
-    composition.mounts.push(attached);
+fn attach_made(composition: &mut Composition<'_>, tree: Tree) {
+    let (mount, attached) = described(tree);
+    let slot = composition.list.own(mount);
+    attach_slot(composition, slot, attached);
+}
+
+fn attach_slot(composition: &mut Composition<'_>, slot: Slot, attached: Attached) {
+    let target = attached.target.trim_start_matches('/');
     let layer = match target {
         "dev/pts" => Layer::Devpts,
         "dev" | "dev/shm" => Layer::Devices,
@@ -202,6 +217,7 @@ fn attach_slot(composition: &mut Composition<'_>, slot: Slot, target: &str, atta
             .list
             .push(layer, Op::Attach, [slot.into(), path.into()]);
     }
+    composition.mounts.push(attached);
 }
 
 fn proc(composition: &mut Composition<'_>) {

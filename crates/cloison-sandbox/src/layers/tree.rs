@@ -6,6 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use cloison_linux::host::{self, Reach, attribute};
 use nix::errno::Errno;
@@ -136,26 +137,11 @@ impl Filling {
 
     /// The filled tmpfs, read-only from now on if `attributes` say so.
     pub(crate) fn finish(self, target: &str, attributes: u64, access: u64) -> Result<Tree, Errno> {
-        if attributes & attribute::READ_ONLY != 0 {
-            // A second mount: the first cannot be made read-only while a file
-            // that was written through it is open, and a process that another
-            // thread of the caller has just forked holds a copy of it.
-            return self.share(target, attributes, access);
-        }
-        Ok(Tree {
-            mount: self.mount,
-            target: target.to_owned(),
-            file_system: "tmpfs",
-            attributes,
-            access,
-        })
-    }
-
-    /// A second mount of it, for the sandbox, while its maker keeps writing
-    /// through this one.
-    pub(crate) fn share(&self, target: &str, attributes: u64, access: u64) -> Result<Tree, Errno> {
-        let mount = host::open_tree(Some(self.mount.as_fd()), c"", Reach::One).map_err(errno)?;
-        host::set_mount_attributes(mount.as_fd(), attributes, None, Reach::One).map_err(errno)?;
+        let mount = if attributes & attribute::READ_ONLY == 0 {
+            self.mount
+        } else {
+            self.sealed(attributes)?
+        };
         Ok(Tree {
             mount,
             target: target.to_owned(),
@@ -163,6 +149,34 @@ impl Filling {
             attributes,
             access,
         })
+    }
+
+    /// A read-only mount of it.
+    ///
+    /// The first mount cannot be made read-only while a file that was written
+    /// through it is open, and a process that another thread of the caller has
+    /// just forked holds a copy of it: so a second one, or, before 6.15, which
+    /// has no second one of a mount that stands nowhere, some patience.
+    fn sealed(self, attributes: u64) -> Result<OwnedFd, Errno> {
+        const TRIES: u32 = 1000;
+        const PAUSE: Duration = Duration::from_millis(1);
+        let seal = |mount: &OwnedFd| {
+            host::set_mount_attributes(mount.as_fd(), attributes, None, Reach::One).map_err(errno)
+        };
+        match host::open_tree(Some(self.mount.as_fd()), c"", Reach::One).map_err(errno) {
+            Ok(second) => seal(&second).map(|()| second),
+            Err(Errno::EINVAL) => {
+                let mut tries = 0;
+                loop {
+                    match seal(&self.mount) {
+                        Err(Errno::EBUSY) if tries < TRIES => std::thread::sleep(PAUSE),
+                        sealed => return sealed.map(|()| self.mount),
+                    }
+                    tries += 1;
+                }
+            }
+            Err(errno) => Err(errno),
+        }
     }
 
     /// The writable mount.

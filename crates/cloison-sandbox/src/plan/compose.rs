@@ -6,8 +6,8 @@ use cloison_linux::steps::Op;
 
 use crate::error::{Error, Refused};
 use crate::kernel::{Feature, Kernel, LayerVerdict};
-use crate::layers::late::{LateTrees, keepers};
-use crate::layers::mounts::{Attached, attach, attach_late, devpts, open_terminal, pivot};
+use crate::layers::late::{self, LateTrees};
+use crate::layers::mounts::{Attached, Trees, attach, attach_late, devpts, open_terminal, pivot};
 use crate::layers::{
     capabilities, cgroup, command, descriptors, inherited, landlock, namespaces, rlimits, root,
     seccomp, session, speculation,
@@ -160,16 +160,27 @@ pub(super) fn compose(
     base.push(composition.prepared.devices().tree().map_err(made)?);
     base.push(pts);
     let asked = root::mounts(composition)?;
-    let ruleset = landlock::prepare(composition, base.iter().chain(&asked))
+    let credentials = late::credentials(composition)
+        .map_err(|errno| Error::prepare("/run/credentials", errno))?;
+    let to_fill = credentials.mount.try_clone();
+    let early = base.iter().chain([&credentials]).chain(&asked);
+    let ruleset = landlock::prepare(composition, early)
         .map_err(|errno| Error::prepare("the Landlock ruleset", errno))?;
     let late = LateTrees::decide(composition, ruleset);
-    let keepers = keepers(composition).map_err(|errno| Error::prepare("descriptors", errno))?;
+    let keepers =
+        late::keepers(composition).map_err(|errno| Error::prepare("descriptors", errno))?;
 
     composition.list.clone_flags = namespaces::at_clone(composition);
     descriptors::close_others(composition);
     cgroup::steps(composition);
     namespaces::enter_network(composition);
-    attach(composition, base, keepers, asked);
+    let trees = Trees {
+        base,
+        keepers,
+        credentials,
+        asked,
+    };
+    attach(composition, trees);
     pivot(composition);
     inherited::early(composition);
     rlimits::steps(composition);
@@ -219,6 +230,10 @@ pub(super) fn compose(
         prepared,
         terminal,
         late,
+        credentials: to_fill.map_err(|error| {
+            let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0));
+            Error::prepare("/run/credentials", errno)
+        })?,
     })
 }
 
