@@ -29,6 +29,10 @@ pub(crate) fn ours() -> Outcome {
                 [limits]\nopen_files_max = 9223372036854775807\n";
     std::fs::write(file, text).unwrap();
     end(run(&[file])).wants(125, &["because rlimits: setting a resource limit"]);
+    // Found out inside only, and not the command's own failure.
+    let text = "name = \"a\"\ncommand = [\"/bin/true\"]\nworking_directory = \"/nosuch\"\n";
+    std::fs::write(file, text).unwrap();
+    end(run(&[file])).wants(125, &["entering the working directory: ENOENT"]);
     std::fs::remove_file(file).unwrap();
     assert_eq!(state(), [""; 0]);
     Outcome::Passed

@@ -72,7 +72,16 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "[[mounts]]\nsource = \"/usr\"\ntarget = \"/a/../b\"\n",
-        &["without `.` and `..`", "wrong.toml:3:1"],
+        &["without `.` and `..`", "wrong.toml:5:10"],
+    ),
+    (
+        "[[mounts]]\nsource = \"/usr\"\ntarget = \"/a\"\n\
+         [[mounts]]\nsource = \"/usr\"\ntarget = \"/proc\"\n",
+        &["/proc", "a mount of its own", "wrong.toml:8:10"],
+    ),
+    (
+        "[environment]\nLISTEN_FDS = \"7\"\n",
+        &["LISTEN_FDS", "the launch itself sets", "wrong.toml:4:14"],
     ),
 ];
 

@@ -60,6 +60,9 @@ pub enum Error {
         /// Why it failed.
         errno: Errno,
     },
+    /// Every layer was on, and the command could not be executed.
+    #[error("the command cannot be executed: {0}")]
+    Execute(Errno),
     /// The child ended before it was held or had executed the command.
     #[error("the sandbox's process ended before the command started")]
     Died,
@@ -120,6 +123,15 @@ pub enum Refused {
     /// A target of a mount is not a plain absolute path.
     #[error("`mounts` has the target {0:?}, which is not an absolute path without `.` and `..`")]
     MountTarget(PathBuf),
+    /// A target of a mount is where the sandbox mounts something of its own.
+    #[error("`mounts` has the target {}, where the sandbox has a mount of its own", .0.display())]
+    MountOnOurs(PathBuf),
+    /// Two mounts have the same target.
+    #[error("`mounts` has the target {} twice", .0.display())]
+    MountTwice(PathBuf),
+    /// A variable that only the launch itself may set.
+    #[error("`environment` names `{0}`, which the launch itself sets where sockets are handed in")]
+    ListenVariable(String),
     /// A root lacks a directory to mount on.
     #[error(
         "the root {} lacks the directory `{name}` to mount on: make it (mkdir -p)",

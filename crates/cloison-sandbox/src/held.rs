@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cloison_linux::host;
-use cloison_linux::steps::Report;
+use cloison_linux::steps::{Op, Report};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -106,7 +106,7 @@ impl Held {
     /// Lets it execute its command.
     ///
     /// # Errors
-    /// [`Error::Step`] when the command could not be executed (with an init
+    /// [`Error::Execute`] when the command could not be executed (with an init
     /// that is only told by the exit code 126 or 127), [`Error::Died`],
     /// [`Error::Deadline`]. All is undone.
     pub fn start(mut self) -> Result<Sandbox, Error> {
@@ -173,6 +173,9 @@ impl Held {
         let step = usize::try_from(report.step)
             .ok()
             .and_then(|at| self.list.steps().get(at));
+        if step.is_some_and(|step| matches!(step.op, Op::Execute | Op::ExecuteKept)) {
+            return Error::Execute(Errno::from_raw(report.errno));
+        }
         Error::Step {
             layer: step.and_then(|step| step.layer),
             step: step.map_or("an unknown step", |step| describe(step.op)),

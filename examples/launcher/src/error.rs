@@ -102,9 +102,7 @@ impl Error {
         match self {
             Self::NotOnPath(_) | Self::NoProgram { .. } => EXIT_NOT_FOUND,
             Self::NotExecutable { .. } => EXIT_NOT_EXECUTABLE,
-            Self::Start(cloison_sandbox::Error::Step {
-                layer: None, errno, ..
-            }) => match errno {
+            Self::Start(cloison_sandbox::Error::Execute(errno)) => match errno {
                 Errno::ENOENT => EXIT_NOT_FOUND,
                 Errno::EACCES | Errno::ENOEXEC => EXIT_NOT_EXECUTABLE,
                 _ => EXIT_OURS,

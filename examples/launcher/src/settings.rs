@@ -153,7 +153,11 @@ impl Source {
             Refused::WorkingDirectory(_) => below(&["working_directory"]),
             Refused::Nul => with_nul(&root),
             Refused::Variable(name) => below(&["environment", name]),
-            Refused::MountTarget(_) | Refused::Mounts(_) => below(&["mounts"]),
+            Refused::Mounts(_) => below(&["mounts"]),
+            Refused::ListenVariable(name) => below(&["environment", name]),
+            Refused::MountTarget(target)
+            | Refused::MountOnOurs(target)
+            | Refused::MountTwice(target) => mount_on(table, target),
             Refused::MountPointMissing { .. } => below(&["root"]),
             Refused::Capability(_) => below(&["capabilities"]),
             Refused::OpenFiles(_) => below(&["limits", "open_files_max"]),
@@ -174,6 +178,18 @@ fn below(table: &DeTable<'_>, keys: &[&str]) -> Option<Range<usize>> {
         };
     }
     Some(value.span())
+}
+
+/// The last mount on that target.
+fn mount_on(table: &DeTable<'_>, target: &Path) -> Option<Range<usize>> {
+    let (_, mounts) = table.iter().find(|(key, _)| key.get_ref() == "mounts")?;
+    let targets = mounts.get_ref().as_array()?.iter().filter_map(|mount| {
+        let mut fields = mount.get_ref().as_table()?.iter();
+        let (_, value) = fields.find(|(key, _)| key.get_ref() == "target")?;
+        Some((value.get_ref().as_str()?, value.span()))
+    });
+    let mut here = targets.filter(|(found, _)| Path::new(found) == target);
+    here.next_back().map(|(_, place)| place)
 }
 
 /// The first text that holds a NUL.
@@ -259,5 +275,15 @@ mod tests {
             assert_eq!(place, Some(wanted), "{refused}");
         }
         assert_eq!(source.place(&Refused::NoIds), None);
+    }
+
+    #[test]
+    fn refused_mount_is_pointed_at_itself() {
+        let text = "[[mounts]]\nsource = \"/a\"\ntarget = \"/x\"\n\
+                    [[mounts]]\nsource = \"/b\"\ntarget = \"/proc\"\n";
+        let source = source(text);
+        let refused = Refused::MountOnOurs("/proc".into());
+        let place = source.place(&refused).and_then(|place| text.get(place));
+        assert_eq!(place, Some("\"/proc\""));
     }
 }

@@ -7,6 +7,10 @@ use crate::error::Refused;
 use crate::plan::Composition;
 use crate::spec::{Init, Spec};
 
+/// What a command is told of its sockets: a second one of these in its
+/// environment would hide ours from some programs, and ours hide it from others.
+const LISTEN_VARIABLES: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+
 /// What stands in the environment of a command to which sockets are handed:
 /// sd_listen_fds(3).
 fn listen_variables(composition: &Composition<'_>, sockets: usize) -> Vec<String> {
@@ -45,6 +49,10 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Refused> {
     let odd = |key: &&String| key.is_empty() || key.contains('=');
     if let Some(key) = spec.environment.keys().find(odd) {
         return Err(Refused::Variable(key.clone()));
+    }
+    let ours = |key: &&String| LISTEN_VARIABLES.contains(&key.as_str());
+    if let Some(key) = spec.environment.keys().find(ours) {
+        return Err(Refused::ListenVariable(key.clone()));
     }
     Ok(())
 }

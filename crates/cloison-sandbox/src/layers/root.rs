@@ -3,12 +3,13 @@
 use std::path::{Component, Path};
 
 use cloison_linux::host::attribute;
+use nix::errno::Errno;
 
 use crate::error::{Error, Refused};
 use crate::layers::landlock;
 use crate::layers::tree::{CONFINED, Filling, Swap, Tmpfs, Tree, of_host};
 use crate::plan::Composition;
-use crate::spec::{Access, Root};
+use crate::spec::{Access, Mount, Root};
 
 const READ_ONLY: u64 = CONFINED | attribute::READ_ONLY;
 
@@ -46,6 +47,28 @@ pub(crate) fn mounts(composition: &Composition<'_>) -> Result<Vec<Tree>, Error> 
         trees.push(tree);
     }
     Ok(trees)
+}
+
+/// Where nothing may be mounted, or beneath: the sandbox has its own there.
+const OURS_AND_BENEATH: [&str; 4] = ["proc", "sys", "dev", "run/credentials"];
+/// Where nothing may be mounted, but beneath.
+const OURS: [&str; 2] = ["tmp", "run"];
+
+/// Refuses what cannot be mounted, or would hide what the sandbox relies on.
+pub(crate) fn check_targets(mounts: &[Mount]) -> Result<(), Refused> {
+    let mut seen = Vec::with_capacity(mounts.len());
+    for mount in mounts {
+        let target = inside(&mount.target)?;
+        let is_beneath = |ours: &&str| Path::new(&target).starts_with(ours);
+        if OURS.contains(&target.as_str()) || OURS_AND_BENEATH.iter().any(is_beneath) {
+            return Err(Refused::MountOnOurs(mount.target.clone()));
+        }
+        if seen.contains(&target) {
+            return Err(Refused::MountTwice(mount.target.clone()));
+        }
+        seen.push(target);
+    }
+    Ok(())
 }
 
 /// A path inside, without its leading slash.
@@ -119,12 +142,16 @@ fn shared_base(composition: &Composition<'_>, all: &mut Vec<Tree>) -> Result<(),
             continue;
         }
         let is_file = mount.source.is_file();
-        match target.rsplit_once('/') {
+        let point = match target.rsplit_once('/') {
             _ if !is_file => root.directory(&target),
             Some((above, _)) => root.directory(above).and_then(|()| root.file(&target, b"")),
             None => root.file(&target, b""),
+        };
+        match point {
+            // A file of ours, over which that of the spec is mounted.
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(Error::prepare("a mount point in the root", errno)),
         }
-        .map_err(made)?;
     }
     let alternatives = Path::new("/etc/alternatives");
     let has_alternatives = alternatives.is_dir();
@@ -178,8 +205,39 @@ fn etc(composition: &Composition<'_>) -> [(&'static str, String); 6] {
 
 #[cfg(test)]
 mod tests {
-    use super::inside;
+    use super::{check_targets, inside};
+    use crate::error::Refused;
+    use crate::spec::{Access, Mount};
     use std::path::Path;
+
+    fn mounts(targets: &[&str]) -> Vec<Mount> {
+        let mount = |target: &&str| Mount {
+            source: "/srv".into(),
+            target: target.into(),
+            access: Access::ReadOnly,
+        };
+        targets.iter().map(mount).collect()
+    }
+
+    #[test]
+    fn nothing_is_mounted_on_what_is_the_sandboxs_own() {
+        for target in [
+            "/proc",
+            "/proc/sys",
+            "/dev/shm",
+            "/run/credentials",
+            "/tmp",
+            "/run",
+        ] {
+            let refused = check_targets(&mounts(&["/data", target]));
+            assert_eq!(refused, Err(Refused::MountOnOurs(target.into())));
+        }
+        let twice = check_targets(&mounts(&["/data", "/data"]));
+        assert_eq!(twice, Err(Refused::MountTwice("/data".into())));
+        for target in ["/data", "/tmp/data", "/run/data", "/procs", "/etc/passwd"] {
+            assert_eq!(check_targets(&mounts(&[target])), Ok(()));
+        }
+    }
 
     #[test]
     fn targets_stay_inside() {

@@ -118,10 +118,7 @@ pub(crate) fn check_spec(spec: &Spec) -> Result<(), Refused> {
     if spec.mounts.len() > MOUNTS_MAX {
         return Err(Refused::Mounts(spec.mounts.len()));
     }
-    for mount in &spec.mounts {
-        root::inside(&mount.target)?;
-    }
-    Ok(())
+    root::check_targets(&spec.mounts)
 }
 
 pub(super) fn compose(
