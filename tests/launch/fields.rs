@@ -2,13 +2,15 @@
 //! red, whatever else does. A layer of several fields could hide one.
 
 use std::error::Error;
+use std::fs::File;
 use std::process::Command;
 
 use cloison_sandbox::posture::{Field, Knowledge};
 use cloison_sandbox::{Error as Launch, LayerVerdict, Plan, Sysfs, Weakening};
 use cloison_tests::{Outcome, REPORT};
+use nix::pty::openpty;
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{Gid, setgroups};
+use nix::unistd::{Gid, setgroups, setsid, ttyname};
 
 use crate::ground::{hold, kernel, plan, spec, waivers};
 
@@ -33,10 +35,6 @@ const NOT_BROKEN: &[(Field, &str)] = &[
     (
         Field::NoNewPrivs,
         "Landlock refuses a process without it: `broken_layer_is_noticed_no_new_privs`",
-    ),
-    (
-        Field::Terminal,
-        "the spawner has none to inherit, and no step opens one",
     ),
     (
         Field::Threads,
@@ -113,9 +111,10 @@ fn check(field: Field) -> Result<(), String> {
         spec.sysfs = Sysfs::ReadOnly;
     }
     let broken = vec![Weakening::BrokenField(field)];
-    // The spawner blocks and ignores nothing; the caller itself does.
+    // The spawner blocks and ignores nothing and has no terminal; the caller
+    // itself does.
     let held = match field {
-        Field::SignalsBlocked | Field::SignalsIgnored => {
+        Field::SignalsBlocked | Field::SignalsIgnored | Field::Terminal => {
             plan(&spec, broken).and_then(Plan::hold_directly)
         }
         _ => hold(&spec, broken),
@@ -143,6 +142,15 @@ fn inherit_something() -> Result<(), Box<dyn Error>> {
     let mut blocked = SigSet::empty();
     blocked.add(Signal::SIGUSR1);
     blocked.thread_block()?;
+    let pair = openpty(None, None)?;
+    setsid()?;
+    // The leader of a session gets the terminal that it opens, and keeps it:
+    // a closed one would hang up.
+    let opened = File::options()
+        .read(true)
+        .write(true)
+        .open(ttyname(&pair.slave)?)?;
+    std::mem::forget((opened, pair));
     let own = std::process::id().to_string();
     let status = Command::new("chrt")
         .args(["-b", "-p", "0", &own])

@@ -82,7 +82,10 @@ pub(super) fn break_field(list: &mut StepList, field: Field) {
             }
         }
         Field::SessionKeyring => leave_out(list, |step| step.op == Op::JoinKeyring),
-        Field::InnerSession => leave_out(list, |step| step.op == Op::StartSession),
+        // Without a session of its own it keeps the terminal of its caller.
+        Field::InnerSession | Field::Terminal => {
+            leave_out(list, |step| step.op == Op::StartSession)
+        }
         Field::SignalsBlocked | Field::SignalsIgnored => {
             leave_out(list, |step| step.op == Op::ResetSignals);
         }
@@ -122,7 +125,6 @@ pub(super) fn break_field(list: &mut StepList, field: Field) {
         | Field::MountNamespace
         | Field::PidNamespaceOwner
         | Field::SignalScope
-        | Field::Terminal
         | Field::Threads
         | Field::TimeNamespace
         | Field::DeathSignal
