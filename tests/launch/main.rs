@@ -3,6 +3,7 @@
 
 mod broken;
 mod callers;
+mod fields;
 mod ground;
 mod order;
 mod prepared;
@@ -60,6 +61,7 @@ const CASES: &[Case] = &[
         "order_of_the_child_is_as_documented",
         order::every_adjacent_pair,
     ),
+    Case::new("broken_field_is_noticed", fields::every_field),
     Case::new("dropped_held_leaves_nothing", callers::dropped_held),
     Case::new("killed_spawner_is_replaced", callers::killed_spawner),
     Case::new("many_sandboxes_of_one_caller", callers::many_at_once),

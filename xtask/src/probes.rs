@@ -1,6 +1,6 @@
 //! The tables of probes in `SECURITY.md`, from the probes' own data.
 
-use cloison_escape::probes::{PROBES, Probe};
+use cloison_escape::probes::{Canary, Machines, PROBES, Probe};
 use cloison_sandbox::Layer;
 
 use crate::error::Error;
@@ -65,10 +65,68 @@ fn made() -> String {
         ],
         PROBES.into_iter().flat_map(exceptions),
     );
+    let seen = table(
+        [
+            "probe",
+            "looked at from outside",
+            "what is looked at",
+            "ways of which there is only its word, and why",
+        ],
+        PROBES.into_iter().map(sight),
+    );
+    let silent = table(
+        ["probe", "ways", "why", "on which machines"],
+        PROBES.into_iter().flat_map(silences),
+    );
     format!(
         "\n{probes}\nNo attack may depend on one layer, but for these ways, named by how they begin:\n\n\
-         {alone}\n"
+         {alone}\n\
+         The program's word alone is no proof, but for the ways named here. In each way that gets\n\
+         through it holds still until the runner has looked, or hands back a secret that only the\n\
+         canary holds; where word and sight differ, the run fails:\n\n\
+         {seen}\n\
+         These ways get through not even in the control, so that nothing is proved of them. One\n\
+         that is silent and not listed fails the run, and so does one that is listed and speaks,\n\
+         unless that hangs on the machine:\n\n\
+         {silent}\n"
     )
+}
+
+fn sight(probe: &Probe) -> [String; 4] {
+    let is_seen = match probe.canary {
+        Canary::Unseen(_) => "no",
+        _ if probe.unseen.is_empty() => "yes",
+        _ => "yes, but for some ways",
+    };
+    let unseen: Vec<String> = probe
+        .unseen
+        .iter()
+        .map(|ways| format!("{}: {}", ways.names.join(", "), ways.reason))
+        .collect();
+    [
+        probe.id.to_uppercase(),
+        is_seen.to_owned(),
+        probe.canary.seen_as().to_owned(),
+        match probe.canary {
+            Canary::Unseen(_) => "all".to_owned(),
+            _ => unseen.join("; "),
+        },
+    ]
+}
+
+fn silences(probe: &Probe) -> impl Iterator<Item = [String; 4]> {
+    probe.silent.iter().map(|silent| {
+        let on = match silent.on {
+            Machines::All => "all",
+            Machines::Some => "some; the run says it of its own",
+        };
+        [
+            probe.id.to_uppercase(),
+            silent.ways.names.join(", "),
+            silent.ways.reason.to_owned(),
+            on.to_owned(),
+        ]
+    })
 }
 
 fn row(probe: &Probe) -> [String; 5] {
@@ -122,6 +180,12 @@ mod tests {
             assert_eq!(made.matches(&row).count(), 1, "{row}");
             for only in probe.only {
                 assert!(made.contains(only.reason), "{}", only.reason);
+            }
+            assert!(made.contains(probe.canary.seen_as()), "{}", probe.id);
+            let silent = probe.silent.iter().map(|silent| &silent.ways);
+            for ways in probe.unseen.iter().chain(silent) {
+                assert!(made.contains(&ways.names.join(", ")), "{:?}", ways.names);
+                assert!(made.contains(ways.reason), "{}", ways.reason);
             }
         }
     }

@@ -23,10 +23,12 @@ mod e_network;
 mod error;
 mod n_shared;
 mod outcome;
+mod outside;
 mod run;
 mod scene;
 mod terminal;
 mod victims;
+mod watch;
 
 use cloison_sandbox::Layer;
 
@@ -53,6 +55,10 @@ pub struct Probe {
     pub only: &'static [Only],
     /// What it is tried on.
     pub canary: Canary,
+    /// The ways of which only the program's word is known.
+    pub unseen: &'static [Ways],
+    /// The ways that get through not even in the control.
+    pub silent: &'static [Silent],
 }
 
 /// A sandbox so weak that a probe must get through.
@@ -74,11 +80,48 @@ pub struct Only {
     pub reason: &'static str,
 }
 
+/// Some ways, and why they are so.
+#[derive(Debug)]
+pub struct Ways {
+    /// Their names.
+    pub names: &'static [&'static str],
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Ways that the control finds shut: of them nothing is proved.
+#[derive(Debug)]
+pub struct Silent {
+    /// Which, and why.
+    pub ways: Ways,
+    /// Where it is so.
+    pub on: Machines,
+}
+
+/// On which machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machines {
+    /// On every one.
+    All,
+    /// On some: it hangs on how the kernel is built.
+    Some,
+}
+
 /// What a probe is tried on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Canary {
-    /// Nothing but what the sandbox itself has.
-    None,
+    /// Nothing that can be seen from outside: why.
+    Unseen(&'static str),
+    /// The program that the sandbox's init runs.
+    Program,
+    /// Namespaces that the attempt makes.
+    Namespaces,
+    /// Descriptors that the attempt is handed out.
+    HandedOut,
+    /// The sandbox's own init.
+    Init,
+    /// The sandbox's own network.
+    Network,
     /// A tree of the host that is shown read-only, with a mask over one of
     /// its directories. Everybody may write its file, but for the mount.
     MaskedTree,
@@ -99,6 +142,26 @@ pub enum Canary {
 }
 
 impl Canary {
+    /// What the runner looks at, outside the attempt, before it believes it.
+    #[must_use]
+    pub fn seen_as(self) -> &'static str {
+        match self {
+            Self::Unseen(reason) => reason,
+            Self::Program => "the program's mode, and who holds a descriptor of it",
+            Self::Namespaces => "the namespaces of the attempt's processes in /proc",
+            Self::HandedOut => "the attempt's descriptors and namespaces in /proc",
+            Self::Init => "the init's limits, scheduling, tracer and files in /proc",
+            Self::Network => "links and sockets of the sandbox's network in /proc",
+            Self::MaskedTree => "what each way wrote on the host's side; a secret behind the mask",
+            Self::SharedTree => "what each way wrote on the host's side: bytes, mode, owner, time",
+            Self::OpenDirectory => "a secret that only the file outside holds",
+            Self::Process => "the signals it notes, its state in /proc, a secret in its memory",
+            Self::Key => "a secret that only the keys hold",
+            Self::Terminal => "the marks that came into the terminal, counted",
+            Self::Neighbour => "the connections that the neighbour counts, and its secret",
+        }
+    }
+
     /// Whether the child must be the caller's own: what it inherits is the
     /// point, and a spawner inherited it earlier.
     fn is_inherited(self) -> bool {
@@ -125,6 +188,23 @@ pub const PROBES: [&Probe; 14] = [
 ];
 
 impl Probe {
+    /// Whether only the program's word is known of `way`.
+    #[must_use]
+    pub fn is_unseen(&self, way: &str) -> bool {
+        matches!(self.canary, Canary::Unseen(_))
+            || self.unseen.iter().any(|ways| ways.names.contains(&way))
+    }
+
+    /// Where `way` is expected to be silent.
+    #[must_use]
+    pub fn silent_on(&self, way: &str) -> Option<Machines> {
+        let declared = self
+            .silent
+            .iter()
+            .find(|silent| silent.ways.names.contains(&way));
+        declared.map(|silent| silent.on)
+    }
+
     /// Whether `way` may get through where `layer` alone is missing.
     #[must_use]
     pub fn is_excepted(&self, layer: Layer, way: &str) -> bool {
@@ -146,6 +226,18 @@ mod tests {
     fn no_row_is_there_twice() {
         let ids: BTreeSet<_> = PROBES.iter().map(|probe| probe.id).collect();
         assert_eq!(ids.len(), PROBES.len());
+    }
+
+    #[test]
+    fn what_is_not_seen_or_not_alive_has_a_reason() {
+        for probe in PROBES {
+            let silent = probe.silent.iter().map(|silent| &silent.ways);
+            for ways in probe.unseen.iter().chain(silent) {
+                assert!(!ways.names.is_empty(), "{}", probe.id);
+                assert!(ways.reason.len() > 20, "{}", probe.id);
+            }
+            assert!(probe.canary.seen_as().len() > 20, "{}", probe.id);
+        }
     }
 
     #[test]

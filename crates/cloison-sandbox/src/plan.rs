@@ -1,5 +1,6 @@
 //! The plan: a spec opened and compiled.
 
+mod breaking;
 mod compose;
 mod expect;
 mod sockets;

@@ -70,11 +70,11 @@ fn climbing_path(path: &Path) -> PathBuf {
 }
 
 /// Tries one thing on each descriptor; the first that succeeds is enough.
-fn over_all(open: &[i32], call: &str, attempt: impl Fn(i32) -> Result<(), Errno>) -> Verdict {
+fn over_all(open: &[i32], call: &str, attempt: impl Fn(i32) -> Result<String, Errno>) -> Verdict {
     let mut refusals = Vec::new();
     for fd in open {
         match attempt(*fd) {
-            Ok(()) => return Verdict::Through(format!("descriptor {fd} leads to the canary")),
+            Ok(secret) => return Verdict::Through(format!("descriptor {fd} leads to {secret}")),
             Err(errno) => refusals.push(format!("{fd}: {errno}")),
         }
     }
@@ -88,7 +88,7 @@ fn openat(fd: i32, path: &Path) -> Answer {
     unsafe { sys::call(nr::OPENAT, [int(fd), name(&path), O_RDONLY]) }
 }
 
-fn read_at(fd: i32, path: &Path, token: &str) -> Result<(), Errno> {
+fn read_at(fd: i32, path: &Path, token: &str) -> Result<String, Errno> {
     let opened = openat(fd, path)?;
     let opened = i32::try_from(opened).map_err(|_| sys::EBADF)?;
     // SAFETY: openat has just made this descriptor, and nobody else owns it.
@@ -103,26 +103,22 @@ fn fchdir(fd: i32) -> Answer {
 
 /// The descriptor itself may be the file. It is read at an offset, so that
 /// a pipe or a terminal answers with an error and loses nothing.
-fn read_itself(fd: i32, token: &str) -> Result<(), Errno> {
+fn read_itself(fd: i32, token: &str) -> Result<String, Errno> {
     // SAFETY: the descriptor was found open; `ManuallyDrop` leaves it so.
     let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
     token_in(&file, token)
 }
 
-fn token_in(file: &File, token: &str) -> Result<(), Errno> {
+fn token_in(file: &File, token: &str) -> Result<String, Errno> {
     let mut bytes = [0_u8; 4096];
     let count = file
         .read_at(&mut bytes, 0)
         .map_err(|error| Errno::of(&error))?;
-    if files::contains(bytes.get(..count).unwrap_or_default(), token.as_bytes()) {
-        Ok(())
-    } else {
-        Err(sys::ENOENT)
-    }
+    files::secret(bytes.get(..count).unwrap_or_default(), token).ok_or(sys::ENOENT)
 }
 
 /// Opens what a descriptor stands for once more, through /proc.
-fn reopen(fd: i32, token: &str) -> Result<(), Errno> {
+fn reopen(fd: i32, token: &str) -> Result<String, Errno> {
     let path = PathBuf::from(format!("/proc/self/fd/{fd}"));
     let error_number = |error: std::io::Error| Errno::of(&error);
     let kind = std::fs::metadata(&path).map_err(error_number)?.file_type();

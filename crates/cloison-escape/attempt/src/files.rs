@@ -1,30 +1,18 @@
 //! Reading and writing back canary files.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::report::Verdict;
+use crate::report::{self, Verdict};
 use crate::sys::Errno;
 
 /// How much of a file is read and written back at most.
 const PIECE_BYTES: usize = 64;
 
 pub(crate) const O_PATH: i32 = 0o10_000_000;
-
-/// Opens `path` for write and writes back the bytes that stand there.
-pub(crate) fn write_back(path: &Path) -> Verdict {
-    match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => write_back_open(&file, path),
-        // A file that is only writable is written at its end, by nothing.
-        Err(both) => match OpenOptions::new().write(true).open(path) {
-            Ok(_) => Verdict::Through(format!("{} opened for write", path.display())),
-            Err(_) => Verdict::refused("open", &both),
-        },
-    }
-}
 
 /// Writes back the first bytes of an open file.
 pub(crate) fn write_back_open(file: &File, path: &Path) -> Verdict {
@@ -42,6 +30,18 @@ pub(crate) fn write_back_open(file: &File, path: &Path) -> Verdict {
     }
 }
 
+/// Writes the name of this way at the end of the canary at `path`.
+pub(crate) fn mark(path: &Path) -> Verdict {
+    let mark = format!("{}\n", report::own_way());
+    match OpenOptions::new().append(true).open(path) {
+        Ok(mut file) => match file.write_all(mark.as_bytes()) {
+            Ok(()) => Verdict::Through(format!("{} was written to", path.display())),
+            Err(error) => Verdict::refused("write", &error),
+        },
+        Err(error) => Verdict::refused("open", &error),
+    }
+}
+
 /// Through if `path` can be read and holds `token`.
 pub(crate) fn read_token(path: &Path, token: &str) -> Verdict {
     match File::open(path) {
@@ -53,10 +53,10 @@ pub(crate) fn read_token(path: &Path, token: &str) -> Verdict {
 /// Through if the open file holds `token`.
 pub(crate) fn read_token_open(file: &File, path: &Path, token: &str) -> Verdict {
     match first_bytes(file) {
-        Ok(bytes) if contains(&bytes, token.as_bytes()) => {
-            Verdict::Through(format!("{} read, it holds {token}", path.display()))
-        }
-        Ok(_) => Verdict::Stopped("open shows another file".to_owned()),
+        Ok(bytes) => match secret(&bytes, token) {
+            Some(secret) => Verdict::Through(format!("{} holds {secret}", path.display())),
+            None => Verdict::Stopped("open shows another file".to_owned()),
+        },
         Err(errno) => Verdict::stopped("read", errno),
     }
 }
@@ -68,9 +68,18 @@ fn first_bytes(mut file: &File) -> Result<Vec<u8>, Errno> {
     Ok(bytes)
 }
 
-/// Whether `bytes` holds `token` anywhere. An empty token is never found.
-pub(crate) fn contains(bytes: &[u8], token: &[u8]) -> bool {
-    !token.is_empty() && bytes.windows(token.len()).any(|piece| piece == token)
+/// The secret in `bytes`: how it begins is `token`, the rest only a reader
+/// learns. An empty token is never found.
+pub(crate) fn secret(bytes: &[u8], token: &str) -> Option<String> {
+    if token.is_empty() {
+        return None;
+    }
+    let mut pieces = bytes.windows(token.len());
+    let at = pieces.position(|piece| piece == token.as_bytes())?;
+    let rest = bytes.get(at..)?;
+    let end = rest.iter().position(|byte| !byte.is_ascii_alphanumeric());
+    let secret = rest.get(..end.unwrap_or(rest.len()))?;
+    Some(String::from_utf8_lossy(secret).into_owned())
 }
 
 /// A handle on `path` that asked for no access, reopened for write through
@@ -84,5 +93,5 @@ pub(crate) fn reopen_for_write(path: &Path) -> Verdict {
         Ok(handle) => handle,
         Err(error) => return Verdict::refused("open O_PATH", &error),
     };
-    write_back(Path::new(&format!("/proc/self/fd/{}", handle.as_raw_fd())))
+    mark(Path::new(&format!("/proc/self/fd/{}", handle.as_raw_fd())))
 }

@@ -68,11 +68,14 @@ pub(crate) fn b12(_arguments: &Arguments, report: &mut Report) -> Result<(), Cou
         reached("keyctl", answer)
     });
     report.way("int80-io_uring_setup", || {
-        // A null structure: EFAULT or EINVAL shows that the call was reached.
-        past_the_filter(
-            "io_uring_setup",
-            int80(i386::IO_URING_SETUP, [1, 0, 0, 0, 0]),
-        )
+        match low_page() {
+            // The structure is 120 bytes, all zero.
+            Ok((_, at)) => reached(
+                "io_uring_setup",
+                int80(i386::IO_URING_SETUP, [1, at, 0, 0, 0]),
+            ),
+            Err(untried) => untried,
+        }
     });
     report.way("x32-getpid", || {
         x32_answers("getpid", x32(nr::GETPID, [0; 3]), own_pid())
@@ -137,18 +140,27 @@ fn no_x32() -> Verdict {
     Verdict::Absent("x32 ENOSYS".to_owned())
 }
 
-/// `socketcall(SYS_SOCKET, {AF_VSOCK, SOCK_STREAM, 0})`: a filter on numbers
-/// cannot look at the arguments behind the pointer.
-fn socketcall() -> Verdict {
-    const SYS_SOCKET: usize = 1;
+/// A page that a pointer of 32 bits can name, and its address.
+fn low_page() -> Result<(*mut u32, usize), Verdict> {
     const PROT_READ_WRITE: c_int = 3;
     const MAP_PRIVATE_ANONYMOUS_32BIT: c_int = 0x2 | 0x20 | 0x40;
     // SAFETY: a new private mapping, wherever the kernel puts it.
     let page = unsafe { c_mmap(0, 4096, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_32BIT, -1, 0) };
     let address = page.expose_provenance();
     if address > 0xffff_0000 {
-        return Verdict::Untried("no page below 4 GiB".to_owned());
+        return Err(Verdict::Untried("no page below 4 GiB".to_owned()));
     }
+    Ok((page, address))
+}
+
+/// `socketcall(SYS_SOCKET, {AF_VSOCK, SOCK_STREAM, 0})`: a filter on numbers
+/// cannot look at the arguments behind the pointer.
+fn socketcall() -> Verdict {
+    const SYS_SOCKET: usize = 1;
+    let (page, address) = match low_page() {
+        Ok(page) => page,
+        Err(untried) => return untried,
+    };
     for (position, word) in [AF_VSOCK as u32, SOCK_STREAM as u32, 0]
         .into_iter()
         .enumerate()
@@ -170,7 +182,7 @@ fn int80(number: usize, arguments: [usize; 5]) -> Answer {
     let answer: isize;
     // SAFETY: rbx belongs to the compiler, so it is swapped in and out by
     // hand; the gate clobbers r8 to r11. Pointers among the arguments are
-    // null or the page of `socketcall`, which the call only reads.
+    // null or a page of [`low_page`], which nobody else uses.
     unsafe {
         core::arch::asm!(
             "xchg {first}, rbx",

@@ -1,4 +1,4 @@
-//! What the spawner is there to avoid: a raw clone of a caller with many
+//! What the spawner is there to avoid: a raw clone3 of a caller with many
 //! threads, whose child allocates. Some other thread may hold the allocator's
 //! lock at that moment, and nobody in the child will ever release it.
 
@@ -14,7 +14,7 @@ use crate::report::CouldNotTry;
 use crate::sys::{self, Errno, nr};
 
 const THREADS: usize = 64;
-const SIGCHLD: usize = 17;
+const SIGCHLD: u64 = 17;
 const WAIT4: usize = 61;
 const WNOHANG: usize = 1;
 /// As long may a child take that does nothing but allocate.
@@ -63,16 +63,21 @@ fn allocate(size: usize) {
 
 /// Clones once; the watchdog ends a child that hangs.
 fn ends_in_time() -> Result<bool, CouldNotTry> {
-    // SAFETY: without CLONE_VM the child has memory of its own; that what it
-    // does next is no more safe than it is in C is what this shows.
-    let cloned = unsafe { sys::call(nr::CLONE, [SIGCHLD, 0, 0, 0, 0]) };
+    // struct clone_args, its first version: flags, pidfd, child tid, parent
+    // tid, exit signal, stack, its size, tls.
+    let arguments: [u64; 8] = [0, 0, 0, 0, SIGCHLD, 0, 0, 0];
+    let at = (&raw const arguments).expose_provenance();
+    // SAFETY: the call reads the structure, which is on this frame. Without
+    // CLONE_VM the child has memory of its own; that what it does next is no
+    // more safe than it is in C is what this shows.
+    let cloned = unsafe { sys::call(nr::CLONE3, [at, size_of_val(&arguments)]) };
     let child = match cloned {
         Ok(0) => {
             allocate(1);
             sys::exit(0)
         }
         Ok(child) => i32::try_from(child).unwrap_or(-1),
-        Err(errno) => return Err(CouldNotTry(format!("clone: {errno}"))),
+        Err(errno) => return Err(CouldNotTry(format!("clone3: {errno}"))),
     };
     let begun = Instant::now();
     while begun.elapsed() < DEADLINE {

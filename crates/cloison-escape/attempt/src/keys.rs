@@ -136,10 +136,10 @@ fn keyctl_into(operation: usize, key: i32, buffer: &mut [u8]) -> Answer {
 fn read(serial: i32, token: &str) -> Verdict {
     let mut payload = [0_u8; 256];
     match keyctl_into(KEYCTL_READ, serial, &mut payload) {
-        Ok(_) if files::contains(&payload, token.as_bytes()) => {
-            Verdict::Through(format!("its payload is {token}"))
-        }
-        Ok(_) => Verdict::Stopped("keyctl read another key".to_owned()),
+        Ok(_) => match files::secret(&payload, token) {
+            Some(secret) => Verdict::Through(format!("its payload is {secret}")),
+            None => Verdict::Stopped("keyctl read another key".to_owned()),
+        },
         Err(errno) => Verdict::stopped("keyctl", errno),
     }
 }

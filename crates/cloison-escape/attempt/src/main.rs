@@ -79,6 +79,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse(words);
     if let Some((_, probe)) = PROBES.iter().find(|(known, _)| *known == name) {
         let mut report = Report::default();
+        if arguments.text("watched").is_ok() {
+            report::watch();
+        }
         return match probe(&arguments, &mut report) {
             Ok(()) => report.conclude(),
             Err(reason) => report::could_not_try(&reason),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::arguments::{Arguments, c_string};
 use crate::files;
-use crate::report::{CouldNotTry, Report, Verdict};
+use crate::report::{self, CouldNotTry, Report, Verdict};
 use crate::sys::{self, Answer, Errno, int, name, nr};
 
 const AT_FDCWD: i32 = -100;
@@ -15,7 +15,7 @@ const AT_RECURSIVE: usize = 0x8000;
 const CLONE_NEWNS: usize = 0x2_0000;
 const CLONE_NEWUSER: usize = 0x1000_0000;
 const FSCONFIG_CMD_RECONFIGURE: usize = 7;
-const FSCONFIG_SET_FLAG: usize = 0;
+const FSCONFIG_SET_STRING: usize = 1;
 const MNT_DETACH: usize = 2;
 const MOUNT_ATTR_RDONLY: u64 = 1;
 const MOUNT_ATTR_NOSUID: u64 = 2;
@@ -58,10 +58,10 @@ pub(crate) fn a32(arguments: &Arguments, report: &mut Report) -> Result<(), Coul
     let tree = ReadOnlyTree::find(arguments, "ro")?;
     tree.clear(report);
     report.way("clear-nosuid-nodev", || tree.clear_nosuid_and_nodev());
-    report.way("reopen", || tree.after(Ok(0), "", files::reopen_for_write));
-    report.way("change-mode", || tree.change_mode());
-    report.way("change-owner", || tree.change_owner());
-    report.way("set-times", || tree.set_times());
+    report.way("reopen", || tree.cleared(files::reopen_for_write));
+    report.way("change-mode", || tree.cleared(change_mode));
+    report.way("change-owner", || tree.cleared(change_owner));
+    report.way("set-times", || tree.cleared(set_times));
     Ok(())
 }
 
@@ -84,14 +84,14 @@ impl ReadOnlyTree {
 
     fn clear(&self, report: &mut Report) {
         let path = c_string(&self.path.to_string_lossy());
-        report.way("open", || files::write_back(&self.path.join(CANARY)));
+        report.way("open", || files::mark(&self.path.join(CANARY)));
         report.way("create", || self.create());
         report.way("remount-bind", || {
             alone();
             self.after(
                 mount(None, &path, MS_REMOUNT | MS_BIND),
                 "mount",
-                files::write_back,
+                files::mark,
             )
         });
         report.way("remount", || self.remount(&path));
@@ -100,13 +100,13 @@ impl ReadOnlyTree {
             self.after(
                 clear_attributes(AT_FDCWD, &path, MOUNT_ATTR_RDONLY, 0),
                 "mount_setattr",
-                files::write_back,
+                files::mark,
             )
         });
         report.way("mount_setattr-recursive", || {
             alone();
             let answer = clear_attributes(AT_FDCWD, &path, MOUNT_ATTR_RDONLY, AT_RECURSIVE);
-            self.after(answer, "mount_setattr", files::write_back)
+            self.after(answer, "mount_setattr", files::mark)
         });
         report.way("reconfigure", || self.reconfigure(&path));
         report.way("bind-elsewhere", || self.bind_elsewhere(&path));
@@ -118,7 +118,7 @@ impl ReadOnlyTree {
             self.after(
                 mount(None, &path, MS_REMOUNT | MS_BIND),
                 "mount",
-                files::write_back,
+                files::mark,
             )
         });
     }
@@ -131,13 +131,18 @@ impl ReadOnlyTree {
         }
     }
 
+    /// Tries the canary on a mount whose read-only is cleared.
+    fn cleared(&self, attempt: impl Fn(&Path) -> Verdict) -> Verdict {
+        alone();
+        let path = c_string(&self.path.to_string_lossy());
+        let answer = clear_attributes(AT_FDCWD, &path, MOUNT_ATTR_RDONLY, 0);
+        self.after(answer, "mount_setattr", attempt)
+    }
+
     fn create(&self) -> Verdict {
         let path = self.path.join("made-inside");
         match std::fs::File::create_new(&path) {
-            Ok(_) => match std::fs::remove_file(&path) {
-                Ok(()) => Verdict::Through(format!("{} made and removed", path.display())),
-                Err(_) => Verdict::Through(format!("{} made", path.display())),
-            },
+            Ok(_) => Verdict::Through(format!("{} made", path.display())),
             Err(error) => Verdict::refused("open O_CREAT", &error),
         }
     }
@@ -149,11 +154,11 @@ impl ReadOnlyTree {
             return unfit;
         }
         alone();
-        self.after(mount(None, path, MS_REMOUNT), "mount", files::write_back)
+        self.after(mount(None, path, MS_REMOUNT), "mount", files::mark)
     }
 
-    /// `rw` for the superblock, which it is already: success shows that the
-    /// options of the host's file system are open to change.
+    /// A smaller size for the superblock: the options of the host's file
+    /// system are open to change.
     fn reconfigure(&self, path: &CStr) -> Verdict {
         if let Err(unfit) = self.superblock_is_a_canary() {
             return unfit;
@@ -164,11 +169,12 @@ impl ReadOnlyTree {
             Ok(context) => context,
             Err(errno) => return Verdict::stopped("fspick", errno),
         };
-        // SAFETY: fsconfig reads the flag's name, which is a C string.
+        let size = [name(c"size"), name(c"15m")];
+        // SAFETY: fsconfig reads a key and a value, both C strings.
         let set = unsafe {
             sys::call(
                 nr::FSCONFIG,
-                [context, FSCONFIG_SET_FLAG, name(c"rw"), 0, 0],
+                [context, FSCONFIG_SET_STRING, size[0], size[1], 0],
             )
         };
         if let Err(errno) = set {
@@ -199,7 +205,7 @@ impl ReadOnlyTree {
             return Verdict::stopped("mount", errno);
         }
         match mount(None, &target, MS_REMOUNT | MS_BIND) {
-            Ok(_) => files::write_back(&over.join(CANARY)),
+            Ok(_) => files::mark(&over.join(CANARY)),
             Err(errno) => Verdict::stopped("mount", errno),
         }
     }
@@ -212,7 +218,7 @@ impl ReadOnlyTree {
         };
         let tree = i32::try_from(tree).unwrap_or(-1);
         match clear_attributes(tree, c"", MOUNT_ATTR_RDONLY, AT_EMPTY_PATH | AT_RECURSIVE) {
-            Ok(_) => files::write_back(Path::new(&format!("/proc/self/fd/{tree}/{CANARY}"))),
+            Ok(_) => files::mark(Path::new(&format!("/proc/self/fd/{tree}/{CANARY}"))),
             Err(errno) => Verdict::stopped("mount_setattr", errno),
         }
     }
@@ -226,40 +232,6 @@ impl ReadOnlyTree {
             clear_attributes(AT_FDCWD, &path, flags, 0),
             "nosuid and nodev are gone",
         )
-    }
-
-    fn change_mode(&self) -> Verdict {
-        let canary = self.path.join(CANARY);
-        let changed = std::fs::metadata(&canary).and_then(|found| {
-            let mode = found.permissions().mode();
-            std::fs::set_permissions(&canary, PermissionsExt::from_mode(mode))
-        });
-        match changed {
-            Ok(()) => Verdict::Through("its mode was set to what it is".to_owned()),
-            Err(error) => Verdict::refused("chmod", &error),
-        }
-    }
-
-    fn change_owner(&self) -> Verdict {
-        let canary = self.path.join(CANARY);
-        let changed = std::fs::metadata(&canary).and_then(|found| {
-            std::os::unix::fs::lchown(&canary, Some(found.uid()), Some(found.gid()))
-        });
-        match changed {
-            Ok(()) => Verdict::Through("its owner was set to what it is".to_owned()),
-            Err(error) => Verdict::refused("chown", &error),
-        }
-    }
-
-    fn set_times(&self) -> Verdict {
-        let set = std::fs::File::open(self.path.join(CANARY)).and_then(|file| {
-            let modified = file.metadata()?.modified()?;
-            file.set_times(std::fs::FileTimes::new().set_modified(modified))
-        });
-        match set {
-            Ok(()) => Verdict::Through("its time was set to what it is".to_owned()),
-            Err(error) => Verdict::refused("utimensat", &error),
-        }
     }
 }
 
@@ -368,6 +340,47 @@ impl Mask {
         let parent = self.path.parent()?;
         let last = self.path.file_name()?;
         Some((c_string(&parent.to_string_lossy()), PathBuf::from(last)))
+    }
+}
+
+/// Changes the canary's mode, holds still, and sets it back.
+fn change_mode(canary: &Path) -> Verdict {
+    let changed = std::fs::metadata(canary).and_then(|found| {
+        let before = found.permissions();
+        std::fs::set_permissions(canary, PermissionsExt::from_mode(before.mode() ^ 0o010))?;
+        report::hold();
+        std::fs::set_permissions(canary, before)
+    });
+    match changed {
+        Ok(()) => Verdict::Through("its mode was changed".to_owned()),
+        Err(error) => Verdict::refused("chmod", &error),
+    }
+}
+
+fn change_owner(canary: &Path) -> Verdict {
+    use std::os::unix::fs::lchown;
+    let changed = std::fs::metadata(canary).and_then(|found| {
+        lchown(canary, Some(found.uid() + 1), Some(found.gid() + 1))?;
+        report::hold();
+        lchown(canary, Some(found.uid()), Some(found.gid()))
+    });
+    match changed {
+        Ok(()) => Verdict::Through("its owner was changed".to_owned()),
+        Err(error) => Verdict::refused("chown", &error),
+    }
+}
+
+fn set_times(canary: &Path) -> Verdict {
+    let set = std::fs::File::open(canary).and_then(|file| {
+        let modified = file.metadata()?.modified()?;
+        let earlier = std::time::SystemTime::UNIX_EPOCH;
+        file.set_times(std::fs::FileTimes::new().set_modified(earlier))?;
+        report::hold();
+        file.set_times(std::fs::FileTimes::new().set_modified(modified))
+    });
+    match set {
+        Ok(()) => Verdict::Through("its time was changed".to_owned()),
+        Err(error) => Verdict::refused("utimensat", &error),
     }
 }
 

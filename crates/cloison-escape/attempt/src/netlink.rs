@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd};
 
 use crate::arguments::Arguments;
-use crate::report::{CouldNotTry, Report, Verdict};
+use crate::report::{self, CouldNotTry, Report, Verdict};
 use crate::sys::{self, Answer, Errno, int, nr};
 
 const AF_INET: usize = 2;
@@ -101,6 +101,7 @@ fn link(kind: &str) -> Verdict {
     let made = netlink.ask(&[message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &body)]);
     let verdict = judge(made);
     if made.is_ok() {
+        report::hold();
         let body = [header.as_slice(), &name].concat();
         if let Err(errno) = netlink.ask(&[message(RTM_DELLINK, 0, &body)]) {
             return Verdict::Through(format!("made, and not removed: {errno}"));
@@ -122,6 +123,7 @@ fn queue() -> Verdict {
     let made = netlink.ask(&[message(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &body)]);
     let verdict = judge(made);
     if made.is_ok() {
+        report::hold();
         let head = body.get(..20).unwrap_or_default();
         if let Err(errno) = netlink.ask(&[message(RTM_DELQDISC, 0, head)]) {
             return Verdict::Through(format!("made, and not removed: {errno}"));
@@ -159,7 +161,7 @@ fn xfrm() -> Verdict {
     }
 }
 
-/// The flags of the loopback, set to what they are.
+/// The loopback of this network, set down for a while.
 fn flags_by_ioctl() -> Verdict {
     const SIOCGIFFLAGS: usize = 0x8913;
     const SIOCSIFFLAGS: usize = 0x8914;
@@ -176,13 +178,23 @@ fn flags_by_ioctl() -> Verdict {
     if let Err(errno) = unsafe { sys::call(nr::IOCTL, [socket, SIOCGIFFLAGS, at]) } {
         return Verdict::stopped("ioctl SIOCGIFFLAGS", errno);
     }
+    // The flags stand behind the name; the lowest bit of them is IFF_UP.
+    if let Some(flags) = request.get_mut(16) {
+        *flags ^= 1;
+    }
     // SAFETY: the request reads the `ifreq` that was just written.
     let set = unsafe { sys::call(nr::IOCTL, [socket, SIOCSIFFLAGS, at]) };
-    Verdict::of(
-        "ioctl SIOCSIFFLAGS",
-        set,
-        "the flags of lo were set to what they are",
-    )
+    if let Err(errno) = set {
+        return Verdict::stopped("ioctl SIOCSIFFLAGS", errno);
+    }
+    report::hold();
+    if let Some(flags) = request.get_mut(16) {
+        *flags ^= 1;
+    }
+    let at = (&raw mut request).expose_provenance();
+    // SAFETY: the request reads the `ifreq` as it was read.
+    let back = unsafe { sys::call(nr::IOCTL, [socket, SIOCSIFFLAGS, at]) };
+    Verdict::of("ioctl SIOCSIFFLAGS", back, "lo was set down, and up again")
 }
 
 struct Netlink {

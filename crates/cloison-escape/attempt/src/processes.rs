@@ -1,13 +1,13 @@
 //! What one process may do to another: the calls, each tried so that a
-//! success changes nothing.
+//! success leaves the canary as it was, where it may.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use crate::files;
-use crate::report::{Report, Verdict};
-use crate::sys::{self, Answer, int, nr};
+use crate::report::{self, Report, Verdict};
+use crate::sys::{self, Answer, Errno, int, nr};
 
 const PTRACE_SEIZE: usize = 0x4206;
 const MADV_COLD: usize = 20;
@@ -20,6 +20,26 @@ pub(crate) struct Target {
     /// A place in its memory. Where none is known any place will do: the
     /// kernel checks permission first and answers EFAULT after.
     pub(crate) address: usize,
+}
+
+/// Changes something, holds still, and sets it back where that is allowed:
+/// what it is done to is a canary.
+fn there_and_back(
+    call: &str,
+    change: impl FnOnce() -> Answer,
+    set_back: impl FnOnce() -> Answer,
+    evidence: &str,
+) -> Verdict {
+    match change() {
+        Ok(_) => {
+            report::hold();
+            match set_back() {
+                Ok(_) => Verdict::Through(evidence.to_owned()),
+                Err(errno) => Verdict::Through(format!("{evidence} for good ({errno})")),
+            }
+        }
+        Err(errno) => Verdict::stopped(call, errno),
+    }
 }
 
 /// One `struct iovec`.
@@ -62,7 +82,7 @@ impl Target {
         }
     }
 
-    /// Sets limits, affinity, priority and the like to what they are.
+    /// Changes limits, affinity, priority and the like, and sets them back.
     pub(crate) fn set_back(self, report: &mut Report) {
         report.way("prlimit64", || self.set_limit_back());
         report.way("sched_setaffinity", || self.set_affinity_back());
@@ -115,9 +135,10 @@ impl Target {
         token: Option<&str>,
     ) -> Verdict {
         match (answer, token) {
-            (Ok(_), Some(token)) if !files::contains(bytes, token.as_bytes()) => {
-                Verdict::Untried(format!("{call} reached another process than the canary"))
-            }
+            (Ok(_), Some(token)) => match files::secret(bytes, token) {
+                Some(secret) => Verdict::Through(format!("{secret} is in its memory")),
+                None => Verdict::Untried(format!("{call} reached another process")),
+            },
             (Ok(count), _) => Verdict::Through(format!("{count} bytes of its memory")),
             (Err(sys::EFAULT), _) => Verdict::Through("its memory is open (EFAULT)".to_owned()),
             (Err(errno), _) => Verdict::stopped(call, errno),
@@ -179,7 +200,7 @@ impl Target {
         match unsafe { sys::call(nr::PROCESS_MADVISE, [pidfd, pages, 1, MADV_COLD, 0]) } {
             Ok(_) => Verdict::Through("a page of its memory was aged".to_owned()),
             // ENOMEM: nothing is mapped there, said after the check.
-            Err(sys::Errno(12)) => Verdict::Through("its memory is open (ENOMEM)".to_owned()),
+            Err(Errno(12)) => Verdict::Through("its memory is open (ENOMEM)".to_owned()),
             Err(errno) => Verdict::stopped("process_madvise", errno),
         }
     }
@@ -187,12 +208,16 @@ impl Target {
     fn read_entry(self, entry: &str) -> Verdict {
         let read = File::open(format!("/proc/{}/{entry}", self.pid)).and_then(|mut file| {
             let mut bytes = [0_u8; 64];
-            file.read(&mut bytes)
+            let count = file.read(&mut bytes)?;
+            Ok(bytes.get(..count).unwrap_or_default().to_vec())
         });
         match read {
             // An entry that is not the reader's to see may read as empty.
-            Ok(0) => Verdict::Stopped(format!("read {entry}: nothing")),
-            Ok(count) => Verdict::Through(format!("{count} bytes of {entry}")),
+            Ok(bytes) if bytes.is_empty() => Verdict::Stopped(format!("read {entry}: nothing")),
+            Ok(bytes) => {
+                let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                Verdict::Through(format!("{entry} begins with {}", digits.concat()))
+            }
             Err(error) => Verdict::refused(&format!("read {entry}"), &error),
         }
     }
@@ -206,7 +231,11 @@ impl Target {
             .custom_flags(files::O_PATH)
             .open(&path);
         match opened {
-            Ok(_) => Verdict::Through(format!("{path} followed")),
+            Ok(reached) => {
+                // It is looked at from outside, until this process ends.
+                std::mem::forget(reached);
+                Verdict::Through(format!("{path} followed"))
+            }
             Err(error) => Verdict::refused(&format!("open {entry}"), &error),
         }
     }
@@ -220,9 +249,19 @@ impl Target {
         if let Err(errno) = got {
             return Verdict::stopped("prlimit64", errno);
         }
-        // SAFETY: the call reads the two numbers that it has just written.
-        let set = unsafe { sys::call(nr::PRLIMIT64, [int(self.pid), RLIMIT_NOFILE, at, 0]) };
-        Verdict::of("prlimit64", set, "its RLIMIT_NOFILE was set to what it is")
+        let [soft, hard] = limits;
+        let lower = [soft.saturating_sub(1), hard];
+        let set = |limits: &[u64; 2]| {
+            let at = std::ptr::from_ref(limits).expose_provenance();
+            // SAFETY: the call reads two numbers.
+            unsafe { sys::call(nr::PRLIMIT64, [int(self.pid), RLIMIT_NOFILE, at, 0]) }
+        };
+        there_and_back(
+            "prlimit64",
+            || set(&lower),
+            || set(&limits),
+            "its RLIMIT_NOFILE was lowered",
+        )
     }
 
     fn set_affinity_back(self) -> Verdict {
@@ -235,12 +274,20 @@ impl Target {
             Ok(written) => written,
             Err(errno) => return Verdict::stopped("sched_getaffinity", errno),
         };
-        // SAFETY: the call reads the bytes that were just written.
-        let set = unsafe { sys::call(nr::SCHED_SETAFFINITY, [int(self.pid), written, at]) };
-        Verdict::of(
+        let mut one = [0_u64; 128];
+        if let Some((to, from)) = one.iter_mut().zip(mask).find(|(_, word)| *word != 0) {
+            *to = 1 << from.trailing_zeros();
+        }
+        let set = |mask: &[u64; 128]| {
+            let at = std::ptr::from_ref(mask).expose_provenance();
+            // SAFETY: the call reads as many bytes as were written before.
+            unsafe { sys::call(nr::SCHED_SETAFFINITY, [int(self.pid), written, at]) }
+        };
+        there_and_back(
             "sched_setaffinity",
-            set,
-            "its affinity was set to what it is",
+            || set(&one),
+            || set(&mask),
+            "it was bound to one processor",
         )
     }
 
@@ -251,15 +298,23 @@ impl Target {
             Ok(biased) => {
                 // The raw call answers 20 - nice.
                 let nice = 20_i32.wrapping_sub(i32::try_from(biased).unwrap_or(20));
-                // SAFETY: setpriority takes no pointer.
-                let set = unsafe { sys::call(nr::SETPRIORITY, [0, int(self.pid), int(nice)]) };
-                Verdict::of("setpriority", set, "its nice value was set to what it is")
+                let set = |nice: i32| {
+                    // SAFETY: setpriority takes no pointer.
+                    unsafe { sys::call(nr::SETPRIORITY, [0, int(self.pid), int(nice)]) }
+                };
+                there_and_back(
+                    "setpriority",
+                    || set(nice.saturating_add(1)),
+                    || set(nice),
+                    "its nice value was raised",
+                )
             }
             Err(errno) => Verdict::stopped("getpriority", errno),
         }
     }
 
     fn set_scheduler_back(self) -> Verdict {
+        const SCHED_BATCH: usize = 3;
         let mut parameter = 0_i32;
         let at = (&raw mut parameter).expose_provenance();
         // SAFETY: takes no pointer.
@@ -272,12 +327,15 @@ impl Target {
         if let Err(errno) = got {
             return Verdict::stopped("sched_getparam", errno);
         }
-        // SAFETY: the call reads one int, which is on this frame.
-        let set = unsafe { sys::call(nr::SCHED_SETSCHEDULER, [int(self.pid), policy, at]) };
-        Verdict::of(
+        let set = |policy: usize| {
+            // SAFETY: the call reads one int, which is on this frame.
+            unsafe { sys::call(nr::SCHED_SETSCHEDULER, [int(self.pid), policy, at]) }
+        };
+        there_and_back(
             "sched_setscheduler",
-            set,
-            "its policy was set to what it is",
+            || set(SCHED_BATCH),
+            || set(policy),
+            "its policy was changed",
         )
     }
 
@@ -298,23 +356,27 @@ impl Target {
 
     fn write_entry_back(self, entry: &str) -> Verdict {
         let path = format!("/proc/{}/{entry}", self.pid);
-        let value = match std::fs::read(&path) {
+        let value = match std::fs::read_to_string(&path) {
             Ok(value) => value,
             Err(error) => return Verdict::refused(&format!("read {entry}"), &error),
         };
         // The kernel shows this one in hexadecimal and reads it as decimal.
-        let value = if entry == "coredump_filter" {
-            [b"0x", value.as_slice()].concat()
-        } else {
-            value
+        let base = if entry == "coredump_filter" { 16 } else { 10 };
+        let Ok(value) = i64::from_str_radix(value.trim(), base) else {
+            return Verdict::Untried(format!("{entry} is {value}"));
         };
-        let written = OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .and_then(|mut file| file.write(&value));
-        match written {
-            Ok(_) => Verdict::Through(format!("its {entry} was set to what it is")),
-            Err(error) => Verdict::refused(&format!("write {entry}"), &error),
-        }
+        let write = |value: i64| {
+            let mut file = OpenOptions::new().write(true).open(&path)?;
+            file.write_all(value.to_string().as_bytes())
+        };
+        let call = format!("write {entry}");
+        let answer =
+            |written: std::io::Result<()>| written.map(|()| 0).map_err(|error| Errno::of(&error));
+        there_and_back(
+            &call,
+            || answer(write(value ^ 1)),
+            || answer(write(value)),
+            &format!("its {entry} was changed"),
+        )
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::arguments::Arguments;
 use crate::files;
-use crate::report::{CouldNotTry, Report, Verdict};
+use crate::report::{self, CouldNotTry, Report, Verdict};
 use crate::sys::{self, Errno};
 
 /// Opens the program of every process that does not run this one: to read,
@@ -59,7 +59,11 @@ fn processes_with_another_program() -> Result<Vec<u32>, CouldNotTry> {
 /// program ends, and then opened again for write.
 fn read(path: &Path) -> Verdict {
     match File::open(path) {
-        Ok(_) => Verdict::Through(format!("{} opened for read", path.display())),
+        Ok(program) => {
+            // It is looked at from outside, until this process ends.
+            std::mem::forget(program);
+            Verdict::Through(format!("{} opened for read", path.display()))
+        }
         Err(error) => Verdict::refused("open", &error),
     }
 }
@@ -92,8 +96,12 @@ fn handle(path: &Path) -> Verdict {
         .open(path);
     match opened {
         Ok(handle) => {
-            use std::os::fd::AsRawFd;
-            write(Path::new(&format!("/proc/self/fd/{}", handle.as_raw_fd())))
+            use std::os::fd::IntoRawFd;
+            // It is looked at from outside, until this process ends.
+            write(Path::new(&format!(
+                "/proc/self/fd/{}",
+                handle.into_raw_fd()
+            )))
         }
         Err(error) => Verdict::refused("open O_PATH", &error),
     }
@@ -110,10 +118,13 @@ fn change_mode(path: &Path) -> Verdict {
         return Verdict::Untried(format!("{} is a file of the host", path.display()));
     }
     let changed = std::fs::metadata(path).and_then(|found| {
-        std::fs::set_permissions(path, PermissionsExt::from_mode(found.permissions().mode()))
+        let before = found.permissions();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(before.mode() ^ 0o001))?;
+        report::hold();
+        std::fs::set_permissions(path, before)
     });
     match changed {
-        Ok(()) => Verdict::Through("its mode was set to what it is".to_owned()),
+        Ok(()) => Verdict::Through("its mode was changed".to_owned()),
         Err(error) => Verdict::refused("chmod", &error),
     }
 }

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::foreign_abi;
 use crate::sys::{self, Errno};
@@ -13,6 +15,37 @@ const THROUGH: u8 = 10;
 const UNTRIED: u8 = 20;
 /// How long one way may take before it counts as not tried.
 const WAY_TIMEOUT_MS: i32 = 5_000;
+
+/// Whether somebody looks from outside at each way that gets through.
+static WATCHED: AtomicBool = AtomicBool::new(false);
+/// Whether this way was looked at.
+static SHOWN: AtomicBool = AtomicBool::new(false);
+/// The way that this process tries.
+static WAY: OnceLock<String> = OnceLock::new();
+
+/// From now on [`hold`] waits.
+pub(crate) fn watch() {
+    WATCHED.store(true, Ordering::Relaxed);
+}
+
+/// The name of the way that this process tries.
+pub(crate) fn own_way() -> &'static str {
+    WAY.get().map_or("", String::as_str)
+}
+
+/// Holds still, once in each way, until it was looked at from outside: says
+/// `holding PID NAME` and reads one byte of standard input. What a way changes
+/// and sets back it holds changed.
+pub(crate) fn hold() {
+    if !WATCHED.load(Ordering::Relaxed) || SHOWN.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    println!("holding {} {}", sys::own_pid(), own_way());
+    // Who does not look learns of the way by its verdict, and misses it.
+    match std::io::stdin().read_exact(&mut [0]) {
+        Ok(()) | Err(_) => {}
+    }
+}
 
 /// Why a probe or a role could not begin.
 pub(crate) struct CouldNotTry(pub(crate) String);
@@ -93,7 +126,7 @@ impl Report {
     /// Tries one way in a process of its own, since a filter may kill for it
     /// and since what it changes in itself must not help the next way.
     pub(crate) fn way(&mut self, name: &str, attempt: impl FnOnce() -> Verdict) {
-        let verdict = in_child(attempt);
+        let verdict = in_child(name, attempt);
         self.note(name, &verdict);
     }
 
@@ -128,8 +161,9 @@ pub(crate) fn could_not_try(reason: &CouldNotTry) -> ExitCode {
     ExitCode::from(UNTRIED)
 }
 
-/// Runs `attempt` in a forked child and brings its verdict back.
-fn in_child(attempt: impl FnOnce() -> Verdict) -> Verdict {
+/// Runs `attempt` in a forked child and brings its verdict back. One that got
+/// through is looked at before the child ends.
+fn in_child(name: &str, attempt: impl FnOnce() -> Verdict) -> Verdict {
     let (reader, mut writer) = match std::io::pipe() {
         Ok(ends) => ends,
         Err(error) => return Verdict::Untried(format!("pipe: {error}")),
@@ -137,7 +171,11 @@ fn in_child(attempt: impl FnOnce() -> Verdict) -> Verdict {
     let child = match sys::fork() {
         Ok(Some(child)) => child,
         Ok(None) => {
+            WAY.get_or_init(|| name.to_owned());
             let verdict = attempt();
+            if matches!(verdict, Verdict::Through(_)) {
+                hold();
+            }
             let line = format!("{} {}", verdict.word(), verdict.text());
             let sent = writer.write_all(line.as_bytes());
             sys::exit(if sent.is_ok() { 0 } else { 1 });

@@ -71,20 +71,27 @@ pub(crate) fn victim(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Answers everyone on a loopback port with `token`, says which port, and
-/// lives until its standard input ends.
+/// Answers everyone on a loopback port with `token`, notes each in the file
+/// `record`, says which port, and lives until its standard input ends.
 pub(crate) fn answer(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
     let token = arguments.text("token")?.to_owned();
     let failed = |error: std::io::Error| CouldNotTry(format!("listening: {error}"));
+    let record = arguments.text("record")?;
+    let mut record = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(record)
+        .map_err(|error| CouldNotTry(format!("{record}: {error}")))?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
     println!("port={}", listener.local_addr().map_err(failed)?.port());
     std::thread::spawn(move || {
         for connection in listener.incoming() {
             // A peer that is gone already is no concern of the next one.
-            if connection
-                .and_then(|mut peer| peer.write_all(token.as_bytes()))
-                .is_err()
-            {
+            let answered = connection.and_then(|mut peer| {
+                record.write_all(b"connected\n")?;
+                peer.write_all(token.as_bytes())
+            });
+            if answered.is_err() {
                 continue;
             }
         }

@@ -259,15 +259,10 @@ impl Held {
         let mut file = unsafe { File::from_raw_fd(self.fd) };
         let mut bytes = [0_u8; 256];
         match file.read(&mut bytes) {
-            Ok(count)
-                if files::contains(bytes.get(..count).unwrap_or_default(), token.as_bytes()) =>
-            {
-                Ok(format!(
-                    "descriptor {} is connected to the neighbour, which said {token}",
-                    self.fd
-                ))
-            }
-            Ok(_) => Err(Verdict::Untried("another service answered".to_owned())),
+            Ok(count) => match files::secret(bytes.get(..count).unwrap_or_default(), token) {
+                Some(secret) => Ok(format!("by {} the neighbour said {secret}", self.fd)),
+                None => Err(Verdict::Untried("another service answered".to_owned())),
+            },
             Err(error) => Err(Verdict::refused("read", &error)),
         }
     }

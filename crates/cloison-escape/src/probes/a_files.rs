@@ -2,7 +2,7 @@
 
 use cloison_sandbox::Layer;
 
-use super::{Canary, Control, Probe};
+use super::{Canary, Control, Machines, Only, Probe, Silent, Ways};
 
 /// Clear read-only of a locked mount, take a mask off.
 pub(super) const A03: Probe = Probe {
@@ -27,6 +27,32 @@ pub(super) const A03: Probe = Probe {
     },
     only: &[],
     canary: Canary::MaskedTree,
+    unseen: &[],
+    silent: &[
+        Silent {
+            ways: Ways {
+                names: &["open", "create", "mask-read"],
+                reason: "the tree is read-only and the mask is on in every sandbox: to lift them \
+                 is the attack, and the other ways do",
+            },
+            on: Machines::All,
+        },
+        Silent {
+            ways: Ways {
+                names: &["remount", "reconfigure"],
+                reason: "the superblock is the host's, and the control keeps the user namespace: \
+                 A32 shows them alive",
+            },
+            on: Machines::All,
+        },
+        Silent {
+            ways: Ways {
+                names: &["nested-namespace", "mask-nested-namespace"],
+                reason: "the control keeps the user namespace, whose limit on nested ones is 0",
+            },
+            on: Machines::All,
+        },
+    ],
 };
 
 /// Reach the host by a descriptor that was left open.
@@ -38,8 +64,22 @@ pub(super) const A12: Probe = Probe {
     control: Control {
         without: &[Layer::Descriptors, Layer::LandlockFiles],
     },
-    only: &[],
+    only: &[Only {
+        layer: Layer::Descriptors,
+        ways: &["read"],
+        reason: "a Landlock domain is asked when a file is opened, never when it is read: what is \
+                 open already is open",
+    }],
     canary: Canary::OpenDirectory,
+    unseen: &[],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["path", "working-directory"],
+            reason: "the control keeps the mount namespace, whose root is another; only a \
+                 descriptor leads out of it",
+        },
+        on: Machines::All,
+    }],
 };
 
 /// Overwrite the launcher's or init's program.
@@ -64,7 +104,20 @@ pub(super) const A14: Probe = Probe {
         ],
     },
     only: &[],
-    canary: Canary::None,
+    canary: Canary::Program,
+    unseen: &[Ways {
+        names: &["1-write"],
+        reason: "the program runs, so that the kernel refuses with ETXTBSY once every right was \
+                 checked: nothing is written",
+    }],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["1-mapped-file"],
+            reason: "map_files asks for a capability in the host's user namespace, which no \
+                 sandbox has",
+        },
+        on: Machines::All,
+    }],
 };
 
 /// Write through to a file of a shared tree.
@@ -89,4 +142,23 @@ pub(super) const A32: Probe = Probe {
     },
     only: &[],
     canary: Canary::SharedTree,
+    unseen: &[],
+    silent: &[
+        Silent {
+            ways: Ways {
+                names: &["open", "create"],
+                reason: "the tree is read-only in every sandbox: to clear that is the attack, and \
+                 the other ways do",
+            },
+            on: Machines::All,
+        },
+        Silent {
+            ways: Ways {
+                names: &["nested-namespace"],
+                reason: "in a user namespace of his own the kernel locks what was attached outside \
+                         it: that is no layer that could be taken away",
+            },
+            on: Machines::All,
+        },
+    ],
 };

@@ -2,7 +2,7 @@
 
 use cloison_sandbox::Layer;
 
-use super::{Canary, Control, Only, Probe};
+use super::{Canary, Control, Machines, Only, Probe, Silent, Ways};
 
 /// Signal, trace, read a process outside.
 pub(super) const B01: Probe = Probe {
@@ -32,6 +32,23 @@ pub(super) const B01: Probe = Probe {
     },
     only: &[],
     canary: Canary::Process,
+    unseen: &[
+        Ways {
+            names: &[
+                "scan",
+                "kcmp",
+                "get_robust_list",
+                "move_pages",
+                "process_madvise",
+            ],
+            reason: "it changes nothing: the answer of the call is all there is",
+        },
+        Ways {
+            names: &["ioprio_set"],
+            reason: "no file of /proc shows an I/O priority",
+        },
+    ],
+    silent: &[],
 };
 
 /// A nested namespace with every capability.
@@ -49,7 +66,9 @@ pub(super) const B03: Probe = Probe {
         ],
     },
     only: &[],
-    canary: Canary::None,
+    canary: Canary::Namespaces,
+    unseen: &[],
+    silent: &[],
 };
 
 /// The calls of a foreign interface.
@@ -59,16 +78,40 @@ pub(super) const B12: Probe = Probe {
     reference: "seccomp(2), socketcall(2)",
     layers: &[Layer::Seccomp],
     control: Control {
-        without: &[Layer::Seccomp],
+        // The user namespace: else its limit stops a nested one.
+        without: &[Layer::Seccomp, Layer::UserNamespace],
     },
     only: &[Only {
         layer: Layer::Seccomp,
-        ways: &["int80-", "x32-"],
+        ways: &["int80-"],
         reason: "the kernel offers its 32-bit interface to every process; nothing but a filter \
                  closes it, and AF_VSOCK knows no namespace. What the other layers deny they \
                  deny by every interface",
     }],
-    canary: Canary::None,
+    canary: Canary::HandedOut,
+    unseen: &[
+        Ways {
+            names: &["int80-getpid"],
+            reason: "it changes nothing: the answer of the call is all there is",
+        },
+        Ways {
+            names: &["int80-mount"],
+            reason: "it is made to fail behind the filter, by null names: the answer of the \
+                 call is all there is",
+        },
+        Ways {
+            names: &["int80-keyctl"],
+            reason: "the process keyring that it makes is shown to nobody but its owner",
+        },
+    ],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["x32-getpid", "x32-socket-vsock", "x32-unshare-user"],
+            reason: "a kernel built without CONFIG_X86_X32_ABI answers ENOSYS to every x32 \
+                 number",
+        },
+        on: Machines::Some,
+    }],
 };
 
 /// Change or inspect one's own init.
@@ -100,5 +143,41 @@ pub(super) const B21: Probe = Probe {
         reason: "the kernel lets a user set these of his own processes, and the init has the \
                  command's id; a Landlock domain does not cover them",
     }],
-    canary: Canary::None,
+    canary: Canary::Init,
+    unseen: &[
+        Ways {
+            names: &["process_vm_readv", "process_vm_writev", "proc-mem"],
+            reason: "the init holds no secret: EFAULT for an address that it may not have \
+                 shows that the right was checked",
+        },
+        Ways {
+            names: &["kcmp", "get_robust_list", "move_pages"],
+            reason: "it changes nothing: the answer of the call is all there is",
+        },
+        Ways {
+            names: &["pidfd_getfd"],
+            reason: "the init has no descriptor 0: EBADF shows that the right was checked",
+        },
+        Ways {
+            names: &["ioprio_set"],
+            reason: "no file of /proc shows an I/O priority",
+        },
+    ],
+    silent: &[
+        Silent {
+            ways: Ways {
+                names: &["process_madvise", "proc-stack"],
+                reason: "each asks for a capability in the host's user namespace, which no \
+                 sandbox has: B01 shows them alive",
+            },
+            on: Machines::All,
+        },
+        Silent {
+            ways: Ways {
+                names: &["proc-environ", "proc-fd/0", "proc-fd/1", "proc-fd/2"],
+                reason: "the init has no environment and no streams: B01 shows them alive",
+            },
+            on: Machines::All,
+        },
+    ],
 };

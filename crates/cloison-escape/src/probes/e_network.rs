@@ -15,4 +15,6 @@ pub(super) const E13: Probe = Probe {
     },
     only: &[],
     canary: Canary::Neighbour,
+    unseen: &[],
+    silent: &[],
 };

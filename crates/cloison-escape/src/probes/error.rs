@@ -62,11 +62,13 @@ pub enum ProbeError {
         /// The ways, with the reason of each.
         ways: Vec<String>,
     },
-    /// The program says that it got through, and the canary saw nothing.
-    #[error("in the sandbox without {} the attempt says it got through, the canary denies it", names(.without))]
+    /// What the program says and what was seen from outside differ.
+    #[error("in the sandbox without {} word and sight differ: {}", names(.without), .ways.join("; "))]
     Contradicted {
         /// The layers that were taken away.
         without: Vec<Layer>,
+        /// Where, a line each.
+        ways: Vec<String>,
     },
     /// The kernel could not be probed, or no ids are free.
     #[error("the range of ids for the sandboxes")]

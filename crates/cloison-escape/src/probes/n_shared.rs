@@ -2,7 +2,7 @@
 
 use cloison_sandbox::Layer;
 
-use super::{Canary, Control, Only, Probe};
+use super::{Canary, Control, Only, Probe, Ways};
 
 /// An upper layer protocol on a socket.
 pub(super) const N03: Probe = Probe {
@@ -16,9 +16,15 @@ pub(super) const N03: Probe = Probe {
     only: &[Only {
         layer: Layer::Seccomp,
         ways: &["tcp4-", "tcp6-", "unix-"],
-        reason: "setting TCP_ULP on one's own socket asks no capability and no Landlock right",
+        reason: "setting TCP_ULP on one's own socket asks no capability and no Landlock \
+                 right",
     }],
-    canary: Canary::None,
+    canary: Canary::Unseen(
+        "the option is reached and its value refused, which changes nothing: no file of /proc \
+         tells of it, and only the attempt hears the answer",
+    ),
+    unseen: &[],
+    silent: &[],
 };
 
 /// The network's own interfaces.
@@ -36,5 +42,20 @@ pub(super) const N05: Probe = Probe {
         ],
     },
     only: &[],
-    canary: Canary::None,
+    canary: Canary::Network,
+    unseen: &[
+        Ways {
+            names: &["link-dummy"],
+            reason: "where the kernel has no such links it says so once the right was checked",
+        },
+        Ways {
+            names: &["tc-qdisc"],
+            reason: "no file of /proc shows a queue, and it is removed again",
+        },
+        Ways {
+            names: &["nft-batch", "ipset", "xfrm"],
+            reason: "the batch is dropped, the others only ask: the answer is all there is",
+        },
+    ],
+    silent: &[],
 };

@@ -4,7 +4,7 @@ use std::fmt;
 
 use cloison_sandbox::Layer;
 
-use super::{Attempted, Probe, Verdict, Way};
+use super::{Attempted, Machines, Probe, Verdict, Way};
 
 /// Whether the control shows that the attack is real.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,7 @@ impl Outcome {
         if !self.control.is_alive() {
             faults.push("the control is silent".to_owned());
         }
+        faults.extend(self.undeclared());
         if let Reach::Through(ways) = &self.whole {
             faults.push(format!("through the whole sandbox: {}", listed(ways)));
         }
@@ -109,6 +110,55 @@ impl Outcome {
             }
         }
         faults
+    }
+}
+
+impl Outcome {
+    /// Where the silent ways are not those that the probe declares.
+    fn undeclared(&self) -> Vec<String> {
+        let alive: &[Way] = match &self.control {
+            Liveness::Alive(ways) => ways,
+            Liveness::Silent => &[],
+        };
+        let mut faults = Vec::new();
+        let is_undeclared = |way: &&Way| self.probe.silent_on(&way.name).is_none();
+        for way in self.silent.iter().filter(is_undeclared) {
+            faults.push(format!(
+                "{} is silent, which nobody declared: {}",
+                way.name, way.text
+            ));
+        }
+        for way in alive {
+            if self.probe.silent_on(&way.name) == Some(Machines::All) {
+                faults.push(format!(
+                    "{} speaks, and is declared silent: {}",
+                    way.name, way.text
+                ));
+            }
+        }
+        let is_tried = |name: &str| alive.iter().chain(&self.silent).any(|way| way.name == name);
+        let declared = self
+            .probe
+            .silent
+            .iter()
+            .flat_map(|silent| silent.ways.names);
+        let untried = declared.copied().filter(|name| !is_tried(name));
+        faults.extend(untried.map(|name| format!("{name} is declared silent and was not tried")));
+        faults
+    }
+
+    /// The silent ways by why they are so.
+    fn silences(&self) -> impl Iterator<Item = String> {
+        self.probe.silent.iter().filter_map(|silent| {
+            let is_its = |way: &&Way| silent.ways.names.contains(&way.name.as_str());
+            let ways: Vec<Way> = self.silent.iter().filter(is_its).cloned().collect();
+            let on = match silent.on {
+                Machines::All => "",
+                Machines::Some => " on this machine",
+            };
+            let reason = silent.ways.reason;
+            (!ways.is_empty()).then(|| format!("silent{on}: {}: {reason}", listed(&ways)))
+        })
     }
 }
 
@@ -144,8 +194,8 @@ impl fmt::Display for Outcome {
         if !stops.is_empty() {
             write!(f, "; alone each stops: {}", stops.join(", "))?;
         }
-        if !self.silent.is_empty() {
-            write!(f, "\n     silent in the control: {}", listed(&self.silent))?;
+        for silence in self.silences() {
+            write!(f, "\n     {silence}")?;
         }
         for only in self.probe.only {
             let ways = only.ways.join(", ");
@@ -214,15 +264,25 @@ impl fmt::Display for Summary {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{PROBES, Verdict, Way};
+    use super::super::{Machines, PROBES, Verdict, Way};
     use super::{Liveness, Outcome, Reach, Summary};
 
     fn way() -> Way {
+        named("remount-bind")
+    }
+
+    fn named(name: &str) -> Way {
         Way {
-            name: "open".to_owned(),
+            name: name.to_owned(),
             verdict: Verdict::Through,
-            text: "opened".to_owned(),
+            text: "evidence".to_owned(),
         }
+    }
+
+    fn declared() -> Vec<Way> {
+        let declared = PROBES[0].silent.iter();
+        let names = declared.flat_map(|silent| silent.ways.names);
+        names.map(|name| named(name)).collect()
     }
 
     fn good() -> Outcome {
@@ -231,7 +291,7 @@ mod tests {
             control: Liveness::Alive(vec![way()]),
             whole: Reach::Stopped,
             ways: 1,
-            silent: Vec::new(),
+            silent: declared(),
             left_out: vec![(PROBES[0].layers[0], Reach::Stopped)],
             left_alone: vec![(PROBES[0].layers[0], 1)],
         }
@@ -260,6 +320,34 @@ mod tests {
             ..good()
         };
         assert!(!Summary::of(1, &[through]).is_good());
+    }
+
+    #[test]
+    fn a_silent_way_that_is_not_declared_is_a_fault() {
+        let mut silent = declared();
+        silent.push(named("another"));
+        assert!(!Outcome { silent, ..good() }.passes());
+    }
+
+    #[test]
+    fn a_declared_way_that_speaks_or_is_not_tried_is_a_fault() {
+        assert_eq!(PROBES[0].silent_on("open"), Some(Machines::All));
+        let silent: Vec<Way> = declared()
+            .into_iter()
+            .filter(|way| way.name != "open")
+            .collect();
+        let untried = Outcome {
+            silent: silent.clone(),
+            ..good()
+        };
+        let speaks = Outcome {
+            control: Liveness::Alive(vec![way(), named("open")]),
+            silent,
+            ..good()
+        };
+        assert_eq!(untried.faults().len(), 1);
+        assert_eq!(speaks.faults().len(), 1);
+        assert!(good().passes());
     }
 
     #[test]

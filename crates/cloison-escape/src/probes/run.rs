@@ -1,7 +1,7 @@
 //! Probes in real sandboxes.
 
 use std::fs::File;
-use std::io::{PipeReader, Read};
+use std::io::{PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use cloison_sandbox::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::{ProbeError, canary, canary_errno};
+use super::watch::Watch;
 use super::{Attempted, Liveness, Outcome, Probe, Reach, Scene, Verdict, Way};
 
 /// How long one attempt may take in one sandbox.
@@ -105,7 +106,8 @@ impl<'a> Runner<'a> {
         for layer in without {
             weakenings.extend(scene.weaken(*layer)?);
         }
-        let (output, io) = streams(scene)?;
+        scene.set_back()?;
+        let (conversation, io) = streams(scene)?;
         let prepared = Prepared::new(&spec).map_err(sandbox)?;
         let (kernel, waivers) = (self.kernel, self.waivers);
         let plan =
@@ -116,8 +118,9 @@ impl<'a> Runner<'a> {
             plan.hold()
         }
         .map_err(sandbox)?;
+        let mut watch = Watch::begin(scene, held.pid());
         let mut started = held.start().map_err(sandbox)?;
-        let said = read_within(output, LIMIT)?;
+        let said = conversation.follow(&mut watch, LIMIT)?;
         let Some(said) = said else {
             started.remove().map_err(sandbox)?;
             return Err(ProbeError::Deadline {
@@ -132,7 +135,7 @@ impl<'a> Runner<'a> {
                 without: without.to_vec(),
                 source,
             })?;
-        confirm(scene, attempted, without)
+        confirm(&watch, attempted, without)
     }
 }
 
@@ -159,39 +162,90 @@ fn base(name: SandboxName, ids: IdRange) -> Spec {
     }
 }
 
-/// A pipe for what the program says.
-fn streams(scene: &Scene) -> Result<(PipeReader, Io), ProbeError> {
+/// What the program says, and the way to let it go on.
+struct Conversation {
+    output: File,
+    answers: Option<PipeWriter>,
+}
+
+/// Pipes to talk with the program.
+fn streams(scene: &Scene) -> Result<(Conversation, Io), ProbeError> {
     let what = "making a pipe";
     let (output, input) = std::io::pipe().map_err(canary(what))?;
     let stdout = OwnedFd::from(input);
     let stderr = stdout.try_clone().map_err(canary(what))?;
+    let (stdin, answers) = match scene.input() {
+        Some(input) => (input?, None),
+        None => {
+            let (hears, answers) = std::io::pipe().map_err(canary(what))?;
+            (hears.into(), Some(answers))
+        }
+    };
     let streams = Streams::Descriptors {
-        stdin: scene.input()?,
+        stdin,
         stdout,
         stderr,
     };
     let sockets = Vec::new();
-    Ok((output, Io { streams, sockets }))
+    let output = File::from(OwnedFd::from(output));
+    Ok((Conversation { output, answers }, Io { streams, sockets }))
 }
 
-/// All that is written until the last writer is gone; `None` if one stays.
-fn read_within(output: PipeReader, limit: Duration) -> Result<Option<String>, ProbeError> {
-    let mut output = File::from(OwnedFd::from(output));
-    let end = Instant::now() + limit;
-    let mut bytes = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let mut readable = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut readable, timeout).map_err(canary_errno("waiting for output"))? == 0 {
-            return Ok(None);
-        }
-        match output.read(&mut piece).map_err(canary("reading output"))? {
-            0 => return Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-            count => bytes.extend_from_slice(piece.get(..count).unwrap_or_default()),
+impl Conversation {
+    /// All that is written until the last writer is gone; `None` if one stays.
+    /// Who holds still is looked at and let go.
+    fn follow(
+        mut self,
+        watch: &mut Watch<'_>,
+        limit: Duration,
+    ) -> Result<Option<String>, ProbeError> {
+        let end = Instant::now() + limit;
+        let mut bytes = Vec::new();
+        let mut looked = 0;
+        let mut piece = [0; 4096];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let mut readable = [PollFd::new(self.output.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut readable, timeout).map_err(canary_errno("waiting for output"))? == 0 {
+                return Ok(None);
+            }
+            match self
+                .output
+                .read(&mut piece)
+                .map_err(canary("reading output"))?
+            {
+                0 => return Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+                count => bytes.extend_from_slice(piece.get(..count).unwrap_or_default()),
+            }
+            while let Some(line) = next_line(&bytes, &mut looked) {
+                let Some((pid, way)) = holding(&line) else {
+                    continue;
+                };
+                watch.look(way, pid)?;
+                if let Some(answers) = &mut self.answers {
+                    // A program that is gone says so by its exit.
+                    match answers.write_all(b".") {
+                        Ok(()) | Err(_) => {}
+                    }
+                }
+            }
         }
     }
+}
+
+/// The next whole line from `looked` on.
+fn next_line(bytes: &[u8], looked: &mut usize) -> Option<String> {
+    let rest = bytes.get(*looked..)?;
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    *looked += end + 1;
+    Some(String::from_utf8_lossy(rest.get(..end)?).into_owned())
+}
+
+/// A line of a process that holds still: `holding PID WAY`.
+fn holding(line: &str) -> Option<(i32, &str)> {
+    let (pid, way) = line.strip_prefix("holding ")?.split_once(' ')?;
+    Some((pid.parse().ok()?, way))
 }
 
 fn silent(control: &Attempted) -> Vec<Way> {
@@ -208,26 +262,19 @@ fn stopped_of(control: &Attempted, here: &Attempted) -> usize {
         .count()
 }
 
-/// Compares what the program says with what its canary saw, and refuses an
-/// answer in which nothing got through but not everything was tried.
+/// Compares what the program says with what was seen, and refuses an answer in
+/// which nothing got through but not everything was tried.
 fn confirm(
-    scene: &Scene,
-    mut attempted: Attempted,
+    watch: &Watch<'_>,
+    attempted: Attempted,
     without: &[Layer],
 ) -> Result<Attempted, ProbeError> {
-    let says_through = attempted.with(Verdict::Through).next().is_some();
-    match scene.was_reached()? {
-        Some(true) if !says_through => attempted.ways.push(Way {
-            name: "canary".to_owned(),
-            verdict: Verdict::Through,
-            text: "the canary was reached, which the program did not notice".to_owned(),
-        }),
-        Some(false) if attempted.with(Verdict::Through).any(leaves_a_trace) => {
-            return Err(ProbeError::Contradicted {
-                without: without.to_vec(),
-            });
-        }
-        _ => {}
+    let ways = watch.contradictions(&attempted)?;
+    if !ways.is_empty() {
+        return Err(ProbeError::Contradicted {
+            without: without.to_vec(),
+            ways,
+        });
     }
     let says_through = attempted.with(Verdict::Through).next().is_some();
     let untried: Vec<String> = attempted
@@ -241,12 +288,4 @@ fn confirm(
         });
     }
     Ok(attempted)
-}
-
-/// Whether a victim notes this way: a signal, bytes in its terminal.
-fn leaves_a_trace(way: &Way) -> bool {
-    ["kill", "tgkill", "pidfd_send_signal"].contains(&way.name.as_str())
-        || ["push-", "acquire-"]
-            .iter()
-            .any(|start| way.name.starts_with(start))
 }

@@ -1,31 +1,42 @@
 //! What a probe finds: a root that holds the program and nothing else, and
 //! the canaries.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, FileTimes, Permissions};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use cloison_sandbox::{Access, Init, Layer, Mount, Root, Spec, Weakening};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::statvfs::statvfs;
 
 use super::error::{ProbeError, canary, canary_errno};
 use super::terminal::VictimTerminal;
 use super::victims::{Victim, take_key};
+use super::watch::lines;
 use super::{Canary, Probe};
 use crate::ATTEMPT;
 
-/// What only a reader of a canary can know.
-const TOKEN: &str = "cloisoncanary4711";
+/// How a secret begins: all that the program is told of it.
+const TOKEN: &str = "cloisoncanary";
+/// What stands in the file of a read-only tree.
+const UNCHANGED: &str = "unchanged";
 /// What is pushed into a terminal.
 const MARK: &str = "cloisonmark";
 /// The number of the victim: one that no sandbox reaches by itself.
 const VICTIM_PID: u32 = 30_011;
 /// Where the read-only tree stands inside.
 const TREE: &str = "/data";
+
+/// The options of the scene's tmpfs, which a way may change.
+const OPTIONS: &str = "size=16m,mode=755";
+const SIZE_BYTES: u64 = 16 << 20;
 
 static SCENES: AtomicU32 = AtomicU32::new(0);
 
@@ -34,6 +45,8 @@ static SCENES: AtomicU32 = AtomicU32::new(0);
 pub struct Scene {
     directory: PathBuf,
     probe: &'static Probe,
+    /// What only a reader of a canary can know.
+    secret: String,
     /// What the program is told of its canary.
     words: Vec<String>,
     victim: Option<Victim>,
@@ -56,12 +69,13 @@ impl Scene {
             &directory,
             Some("tmpfs"),
             MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-            Some("size=16m,mode=755"),
+            Some(OPTIONS),
         )
         .map_err(canary_errno("mounting a tmpfs"))?;
         let mut scene = Self {
             directory,
             probe,
+            secret: format!("{TOKEN}{:016x}", RandomState::new().build_hasher().finish()),
             words: Vec::new(),
             victim: None,
             terminal: None,
@@ -94,7 +108,12 @@ impl Scene {
 
     fn make_canary(&mut self) -> Result<(), ProbeError> {
         let words: Vec<(&str, String)> = match self.probe.canary {
-            Canary::None => Vec::new(),
+            Canary::Program
+            | Canary::Namespaces
+            | Canary::HandedOut
+            | Canary::Init
+            | Canary::Network
+            | Canary::Unseen(_) => Vec::new(),
             Canary::MaskedTree | Canary::SharedTree => {
                 self.make_tree().map_err(canary("making a tree"))?;
                 vec![
@@ -105,17 +124,17 @@ impl Scene {
             }
             Canary::OpenDirectory => {
                 let outside = self.directory.join("outside");
-                fs::write(&outside, TOKEN).map_err(canary("writing a file"))?;
+                fs::write(&outside, &self.secret).map_err(canary("writing a file"))?;
                 fs::create_dir(self.directory.join("open")).map_err(canary("a directory"))?;
                 vec![("canary", outside.to_string_lossy().into_owned())]
             }
             Canary::Process => self.start_victim()?,
             Canary::Key => {
-                let words = [format!("token={TOKEN}"), "keep=1".to_owned()];
+                let words = [format!("token={}", self.secret), "keep=1".to_owned()];
                 let victim = Victim::start(&self.program(), "key", &words)?;
                 let foreign = victim.value("serial").to_owned();
                 self.victim = Some(victim);
-                let serial = take_key(&self.program(), TOKEN)?;
+                let serial = take_key(&self.program(), &self.secret)?;
                 vec![("serial", serial), ("foreign", foreign)]
             }
             Canary::Terminal => {
@@ -123,7 +142,11 @@ impl Scene {
                 vec![("mark", MARK.to_owned())]
             }
             Canary::Neighbour => {
-                let words = [format!("token={TOKEN}")];
+                let record = self.record();
+                let words = [
+                    format!("token={}", self.secret),
+                    format!("record={}", record.display()),
+                ];
                 let victim = Victim::start(&self.program(), "answer", &words)?;
                 let port = victim.value("port").to_owned();
                 self.victim = Some(victim);
@@ -134,6 +157,7 @@ impl Scene {
             .into_iter()
             .map(|(key, value)| format!("{key}={value}"))
             .chain([format!("token={TOKEN}")])
+            .chain(self.is_held().then(|| "watched=1".to_owned()))
             .collect();
         Ok(())
     }
@@ -144,8 +168,8 @@ impl Scene {
         let tree = self.directory.join("tree");
         fs::create_dir_all(tree.join("masked"))?;
         fs::create_dir(self.directory.join("mask"))?;
-        fs::write(tree.join("masked/secret"), TOKEN)?;
-        fs::write(tree.join("canary"), "unchanged")?;
+        fs::write(tree.join("masked/secret"), &self.secret)?;
+        fs::write(tree.join("canary"), UNCHANGED)?;
         if self.probe.canary == Canary::MaskedTree {
             fs::set_permissions(tree.join("canary"), Permissions::from_mode(0o666))?;
             fs::set_permissions(&tree, Permissions::from_mode(0o777))?;
@@ -156,7 +180,7 @@ impl Scene {
     fn start_victim(&mut self) -> Result<Vec<(&'static str, String)>, ProbeError> {
         let record = self.record();
         let words = [
-            format!("token={TOKEN}"),
+            format!("token={}", self.secret),
             format!("record={}", record.display()),
             format!("at={VICTIM_PID}"),
         ];
@@ -169,7 +193,7 @@ impl Scene {
         Ok(words)
     }
 
-    /// Where the victim notes its signals.
+    /// Where the victim notes signals and connections.
     fn record(&self) -> PathBuf {
         self.directory.join("record")
     }
@@ -197,14 +221,9 @@ impl Scene {
         }
     }
 
-    /// The program's standard input.
-    pub(super) fn input(&self) -> Result<OwnedFd, ProbeError> {
-        match &self.terminal {
-            Some(terminal) => terminal.input(),
-            None => File::open("/dev/null")
-                .map(OwnedFd::from)
-                .map_err(canary("opening /dev/null")),
-        }
+    /// The program's standard input, unless it is there to hold it still.
+    pub(super) fn input(&self) -> Option<Result<OwnedFd, ProbeError>> {
+        self.terminal.map(VictimTerminal::input)
     }
 
     /// How a plan goes without `layer`, in the way that bares this canary.
@@ -217,41 +236,147 @@ impl Scene {
             (Canary::OpenDirectory, Layer::Descriptors) => {
                 let open = File::open(self.directory.join("open"));
                 let open = open.map_err(canary("opening a directory"))?;
-                vec![without, Weakening::Leak(open.into())]
+                let outside = File::open(self.directory.join("outside"));
+                let outside = outside.map_err(canary("opening a file"))?;
+                let beside = File::open(&self.directory);
+                let beside = beside.map_err(canary("opening a directory"))?;
+                let leaks = [open, outside, beside].map(|file| Weakening::Leak(file.into()));
+                leaks.into_iter().chain([without]).collect()
             }
             (Canary::Neighbour, Layer::Descriptors) => {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
                 let listener = listener.map_err(canary("listening"))?;
-                vec![without, Weakening::Leak(listener.into())]
+                let unused = socket(
+                    AddressFamily::Inet,
+                    SockType::Stream,
+                    SockFlag::SOCK_CLOEXEC,
+                    None,
+                )
+                .map_err(canary_errno("making a socket"))?;
+                let leaks = [listener.into(), unused].map(Weakening::Leak);
+                leaks.into_iter().chain([without]).collect()
             }
             _ => vec![without],
         })
     }
 
-    /// Whether the canary itself saw the attempt arrive since it was last
-    /// asked; `None` for one that cannot tell.
-    pub(super) fn was_reached(&self) -> Result<Option<bool>, ProbeError> {
-        match self.probe.canary {
-            Canary::Process => {
-                let record = self.record();
-                let signals = fs::read(&record).map_err(canary("reading the record"))?;
-                File::options()
-                    .write(true)
-                    .open(&record)
-                    .and_then(|file| file.set_len(0))
-                    .map_err(canary("clearing the record"))?;
-                Ok(Some(!signals.is_empty()))
-            }
-            Canary::Terminal => match &self.terminal {
-                Some(terminal) => {
-                    let input = terminal.take_input()?;
-                    let mark = MARK.as_bytes();
-                    Ok(Some(input.windows(mark.len()).any(|piece| piece == mark)))
-                }
-                None => Ok(None),
-            },
-            _ => Ok(None),
+    /// Whether a way that got through holds still to be looked at. A terminal
+    /// is the program's input, which nothing else can come by.
+    pub(super) fn is_held(&self) -> bool {
+        !matches!(self.probe.canary, Canary::Terminal)
+    }
+
+    pub(super) fn probe(&self) -> &'static Probe {
+        self.probe
+    }
+
+    pub(super) fn canary(&self) -> Canary {
+        self.probe.canary
+    }
+
+    /// What only a reader of the canary can hand back.
+    pub(super) fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// The victim's number on the stage.
+    pub(super) fn victim_pid(&self) -> Option<i32> {
+        self.victim.as_ref()?.value("pid").parse().ok()
+    }
+
+    /// Everything as it was before the first attempt.
+    pub(super) fn set_back(&self) -> Result<(), ProbeError> {
+        if self.has_tree() {
+            self.set_tree_back()
+                .map_err(canary("setting a tree back"))?;
         }
+        if self.record().exists() {
+            let emptied = File::options().write(true).open(self.record());
+            emptied
+                .and_then(|file| file.set_len(0))
+                .map_err(canary("clearing the record"))?;
+        }
+        self.take_marks().map(drop)
+    }
+
+    fn has_tree(&self) -> bool {
+        matches!(self.probe.canary, Canary::MaskedTree | Canary::SharedTree)
+    }
+
+    fn set_tree_back(&self) -> io::Result<()> {
+        let (tree, file) = (self.directory.join("tree"), self.tree_file());
+        let made = tree.join("made-inside");
+        if made.exists() {
+            fs::remove_file(made)?;
+        }
+        chown(&file, Some(0), Some(0))?;
+        fs::set_permissions(&file, Permissions::from_mode(self.tree_mode()))?;
+        fs::write(&file, UNCHANGED)?;
+        let file = File::options().write(true).open(file)?;
+        file.set_times(FileTimes::new().set_modified(SystemTime::now()))?;
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(
+            None::<&str>,
+            &self.directory,
+            None::<&str>,
+            flags,
+            Some(OPTIONS),
+        )?;
+        Ok(())
+    }
+
+    fn tree_file(&self) -> PathBuf {
+        self.directory.join("tree/canary")
+    }
+
+    /// The file of a masked tree is everybody's, that of a shared tree the
+    /// root's.
+    fn tree_mode(&self) -> u32 {
+        if self.probe.canary == Canary::MaskedTree {
+            0o666
+        } else {
+            0o644
+        }
+    }
+
+    /// Whether the tree is changed as `way` says.
+    pub(super) fn tree_shows(&self, way: &str) -> io::Result<bool> {
+        let found = fs::metadata(self.tree_file())?;
+        Ok(match way {
+            "create" => self.directory.join("tree/made-inside").exists(),
+            "change-mode" => found.mode() & 0o777 != self.tree_mode(),
+            "change-owner" => (found.uid(), found.gid()) != (0, 0),
+            "set-times" => found.mtime() == 0,
+            "reconfigure" => {
+                let size = statvfs(&self.directory)?;
+                size.blocks() * size.fragment_size() < SIZE_BYTES
+            }
+            _ => self.marks()?.iter().any(|mark| mark == way),
+        })
+    }
+
+    /// The ways that wrote their names into the tree's file.
+    pub(super) fn marks(&self) -> io::Result<Vec<String>> {
+        if !self.has_tree() {
+            return Ok(Vec::new());
+        }
+        let text = fs::read_to_string(self.tree_file())?;
+        let written = text.strip_prefix(UNCHANGED).unwrap_or(&text);
+        Ok(written.lines().map(str::to_owned).collect())
+    }
+
+    /// How often the victim noted something since the last attempt began.
+    pub(super) fn notes(&self) -> io::Result<usize> {
+        Ok(lines(&self.record())?.len())
+    }
+
+    /// How often the mark came into the terminal since it was last asked.
+    pub(super) fn take_marks(&self) -> Result<usize, ProbeError> {
+        let Some(terminal) = &self.terminal else {
+            return Ok(0);
+        };
+        let input = terminal.take_input()?;
+        Ok(String::from_utf8_lossy(&input).matches(MARK).count())
     }
 
     fn take_away(&mut self) -> Result<(), ProbeError> {
@@ -265,6 +390,15 @@ impl Scene {
         unmount(&directory)?;
         fs::remove_dir(&directory).map_err(canary("removing a directory"))
     }
+}
+
+/// Whether a line of mountinfo is the tree without nosuid and nodev.
+pub(super) fn is_bare_tree(line: &str) -> bool {
+    let mut words = line.split(' ').skip(4);
+    let is_tree = words.next() == Some(TREE);
+    let options = words.next().unwrap_or("nosuid,nodev");
+    let is_kept = |option| ["nosuid", "nodev"].contains(&option);
+    is_tree && !options.split(',').any(is_kept)
 }
 
 fn unmount(directory: &Path) -> Result<(), ProbeError> {

@@ -12,6 +12,7 @@ use crate::layers::{
     capabilities, cgroup, command, descriptors, inherited, landlock, namespaces, rlimits, root,
     seccomp, session, speculation,
 };
+use crate::plan::breaking::break_field;
 use crate::plan::expect::{Expectation, Found};
 use crate::plan::{Io, Plan, Prepared, Streams, Weakening, sockets};
 use crate::seccomp::Filters;
@@ -317,6 +318,7 @@ fn weaken(composition: &mut Composition<'_>) {
     for weakening in composition.weakenings {
         match weakening {
             Weakening::Broken(layer) => break_steps(&mut composition.list, *layer),
+            Weakening::BrokenField(field) => break_field(&mut composition.list, *field),
             Weakening::Swapped(at) if at + 1 < composition.list.steps().len() => {
                 composition.list.steps_mut().swap(*at, at + 1);
             }

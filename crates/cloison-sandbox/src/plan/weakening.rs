@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use crate::Layer;
+use crate::posture::Field;
 
 /// One way in which a plan is weaker than its spec. Named by tests and by
 /// `cloison-escape` alone.
@@ -15,6 +16,9 @@ pub enum Weakening {
     /// The layer is planned and expected, but the child leaves out its
     /// steps: the posture must turn red.
     Broken(Layer),
+    /// Everything is planned and expected, but the one step that decides the
+    /// field is left out or does another thing: the field must turn red.
+    BrokenField(Field),
     /// A descriptor is kept that the posture does not expect.
     Leak(OwnedFd),
     /// Trees below this path are attached after the copy, where nothing
