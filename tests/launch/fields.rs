@@ -21,10 +21,6 @@ const NOT_BROKEN: &[(Field, &str)] = &[
         "whoever makes the network is the host: beneath the user namespace the limit is 0",
     ),
     (
-        Field::NestedNamespaces,
-        "the limits are set where the user namespace is made, before any plan",
-    ),
-    (
         Field::MountNamespace,
         "left out, the child would build in the spawner's, and take that along",
     ),

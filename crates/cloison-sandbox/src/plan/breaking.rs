@@ -19,11 +19,15 @@ pub(super) fn break_field(list: &mut StepList, field: Field) {
             list.cgroup = None;
             leave_out(list, |step| step.op == Op::EnterCgroup);
         }
-        Field::NetworkNamespace | Field::UserNamespace => {
-            leave_out(list, |step| {
-                step.op == Op::JoinNamespace && step.layer == Some(field.layer())
-            });
-        }
+        Field::NetworkNamespace => leave_out(list, |step| {
+            step.op == Op::JoinNamespace && step.layer == Some(field.layer())
+        }),
+        // The host's own may make others: that would fail first.
+        Field::UserNamespace => leave_out(list, |step| {
+            step.op == Op::TryNested
+                || step.op == Op::JoinNamespace && step.layer == Some(field.layer())
+        }),
+        Field::NestedNamespaces => leave_out(list, |step| step.op == Op::TryNested),
         // A map belongs to its namespace: another map is another namespace.
         Field::UidMap | Field::GidMap => break_field(list, Field::UserNamespace),
         Field::UserIds => change_last(list, Op::SetUser, 0, 1),
@@ -121,7 +125,6 @@ pub(super) fn break_field(list: &mut StepList, field: Field) {
         // No step of the child decides these.
         Field::NetworkNamespaceOwner
         | Field::ForeignSockets
-        | Field::NestedNamespaces
         | Field::MountNamespace
         | Field::PidNamespaceOwner
         | Field::SignalScope
