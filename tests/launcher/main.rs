@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod cgroups;
+mod damage;
 mod exits;
 mod ground;
 mod inputs;
@@ -48,6 +49,9 @@ const CASES: &[Case] = &[
     Case::new("ids_in_use_are_refused", registry::ids_in_use),
     Case::new("terminated_launcher_leaves_no_record", registry::terminated),
     Case::new("torn_record_is_an_error", registry::torn),
+    Case::new("full_state_is_an_error", damage::full),
+    Case::new("sandbox_without_launcher_is_inspected", damage::orphaned),
+    Case::new("stray_file_hides_no_process", damage::stray),
     Case::new("unsafe_state_is_refused", registry::unsafe_state),
     Case::new("wrong_file_is_one_error_with_its_place", inputs::files),
     Case::new("wrong_host_file_is_one_error", inputs::host_files),

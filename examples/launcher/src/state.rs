@@ -77,11 +77,14 @@ impl State {
         })
     }
 
-    /// The record of `name`, if its launcher lives.
+    /// The record of `name`, if its launcher lives or its sandbox does.
     pub(crate) fn find(directory: &Path, name: &SandboxName) -> Result<Option<Record>, Error> {
         let path = record::path(directory, name);
         match Record::read(&path) {
-            Ok(record) => Ok(record.launcher_lives()?.then_some(record)),
+            Ok(record) => {
+                let counts = record.sandbox_lives()? || record.launcher_lives()?;
+                Ok(counts.then_some(record))
+            }
             Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -99,16 +102,12 @@ impl State {
                 continue;
             }
             match Record::read(&path) {
-                Ok(record)
-                    if record
-                        .sandbox
-                        .as_ref()
-                        .is_some_and(|found| found.pid == pid) =>
-                {
+                Ok(record) if record.is_of(pid) && record.sandbox_lives()? => {
                     return Ok(Some(record));
                 }
-                // One that went away meanwhile is not this one.
-                Ok(_) | Err(Error::Path { .. }) => {}
+                // One that went away meanwhile, or is damaged, says nothing
+                // of this process.
+                Ok(_) | Err(Error::Path { .. } | Error::Torn { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -138,16 +137,36 @@ impl State {
             Some(range) => (range, self.take(range)?.ok_or(Error::IdsTaken(range))?),
             None => self.take_free(in_use)?,
         };
-        let record = Record::new(name.clone(), ids, Cgroup::places(hierarchies, name))?;
-        let registration = Registration {
-            state: self,
-            record,
-            ids,
-            _range: range,
-            is_over: false,
-        };
-        registration.record.write(&registration.state.directory)?;
-        Ok(registration)
+        let written = Record::new(name.clone(), ids, Cgroup::places(hierarchies, name))
+            .and_then(|record| record.write(&self.directory).map(|()| record));
+        match written {
+            // Made only now: dropping one takes the lock that is held here.
+            Ok(record) => Ok(Registration {
+                state: self,
+                record,
+                ids,
+                _range: range,
+                is_over: false,
+            }),
+            Err(error) => {
+                // The next start sweeps what stays.
+                match self.forget(name, ids, &exclusive) {
+                    Ok(()) | Err(_) => {}
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes what is written down and locked for `name`.
+    fn forget(
+        &self,
+        name: &SandboxName,
+        ids: IdRange,
+        _exclusive: &Exclusive,
+    ) -> Result<(), Error> {
+        remove(&record::path(&self.directory, name))?;
+        remove(&self.range_path(ids))
     }
 
     fn take_free(
@@ -193,7 +212,12 @@ impl State {
         let failed = || at("listing", self.directory.as_path());
         let mut living = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(failed())? {
-            let path = entry.map_err(failed())?.path();
+            let entry = entry.map_err(failed())?;
+            let path = entry.path();
+            // Not made by this program, whatever its name.
+            if entry.file_type().map_err(failed())?.is_dir() {
+                continue;
+            }
             if path.extension().is_some_and(|end| end == "part") {
                 remove(&path)?;
             }
@@ -266,9 +290,8 @@ impl Registration {
             return Ok(());
         }
         self.is_over = true;
-        let _exclusive = self.state.lock()?;
-        remove(&record::path(&self.state.directory, &self.record.name))?;
-        remove(&self.state.range_path(self.ids))
+        let exclusive = self.state.lock()?;
+        self.state.forget(&self.record.name, self.ids, &exclusive)
     }
 }
 
