@@ -11,6 +11,7 @@ mod samples;
 mod shown;
 mod streams;
 mod terminal;
+mod waits;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,8 @@ const CASES: &[Case] = &[
     Case::new("full_state_is_an_error", damage::full),
     Case::new("sandbox_without_launcher_is_inspected", damage::orphaned),
     Case::new("stray_file_hides_no_process", damage::stray),
+    Case::new("signal_ends_a_wait_for_a_file", waits::on_a_file),
+    Case::new("signal_ends_a_wait_for_the_lock", waits::on_the_lock),
     Case::new("unsafe_state_is_refused", registry::unsafe_state),
     Case::new("wrong_file_is_one_error_with_its_place", inputs::files),
     Case::new("wrong_host_file_is_one_error", inputs::host_files),
