@@ -13,7 +13,7 @@ const STATE: &str = "/run/cloison";
 
 /// Room for the lock, the ranges and one range, and none for a record.
 pub(crate) fn full() -> Outcome {
-    fs::create_dir(STATE).unwrap();
+    fs::create_dir_all(STATE).unwrap();
     let kind = Some("tmpfs");
     let room = Some("mode=700,nr_inodes=4");
     mount(kind, STATE, kind, MsFlags::empty(), room).unwrap();

@@ -7,6 +7,7 @@ mod exits;
 mod ground;
 mod inputs;
 mod registry;
+mod relays;
 mod samples;
 mod shown;
 mod streams;
@@ -55,6 +56,13 @@ const CASES: &[Case] = &[
     Case::new("stray_file_hides_no_process", damage::stray),
     Case::new("signal_ends_a_wait_for_a_file", waits::on_a_file),
     Case::new("signal_ends_a_wait_for_the_lock", waits::on_the_lock),
+    Case::new("what_a_server_wrote_last_arrives", relays::last_bytes),
+    Case::new("silent_clients_keep_nobody_out", relays::full),
+    Case::new("two_addresses_of_a_port_are_one_socket", relays::one_port),
+    Case::new(
+        "relay_without_descriptors_does_not_spin",
+        relays::no_descriptors,
+    ),
     Case::new("unsafe_state_is_refused", registry::unsafe_state),
     Case::new("wrong_file_is_one_error_with_its_place", inputs::files),
     Case::new("wrong_host_file_is_one_error", inputs::host_files),
