@@ -19,6 +19,9 @@ use super::{Limits, StageError};
 const PREFIX: &str = "cloison-stage-";
 /// What follows in the name of a group whose owner holds its lock.
 const LOCKED: &str = "locked-";
+/// The file of a group whose lock counts. That of the directory is taken by
+/// whoever tries features in the group.
+const LOCK: &str = "cgroup.procs";
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
 const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 const CPU_PERIOD_US: u64 = 100_000;
@@ -159,17 +162,19 @@ impl OuterCgroup {
 /// Makes a group and takes its lock.
 ///
 /// # Kernel
-/// A directory of a cgroup hierarchy is one and the same for every namespace,
-/// and so is its lock: it goes with the process that holds it, in whatever pid
+/// A file of a cgroup hierarchy is one and the same for every namespace, and
+/// so is its lock: it goes with the process that holds it, in whatever pid
 /// namespace that is, and in whichever another looks.
 fn create_locked(group: &Path) -> io::Result<Flock<File>> {
     loop {
         fs::create_dir(group)?;
-        let lock = Flock::lock(File::open(group)?, FlockArg::LockExclusive)
+        let file = group.join(LOCK);
+        let lock = File::open(&file)?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusive)
             .map_err(|(_, errno)| io::Error::from(errno))?;
         // Another stage may have taken it for a dead one's before it was
         // locked: then it is gone.
-        match fs::symlink_metadata(group) {
+        match fs::symlink_metadata(&file) {
             Ok(found) if found.ino() == lock.metadata()?.ino() => return Ok(lock),
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -201,10 +206,10 @@ pub(super) fn remove_stale() -> Result<(), StageError> {
 }
 
 fn remove_if_free(group: &Path) -> Result<(), StageError> {
-    let Ok(directory) = File::open(group) else {
+    let Ok(file) = File::open(group.join(LOCK)) else {
         return Ok(()); // Gone meanwhile.
     };
-    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         // Held until the group is gone: who has just made it makes another.
         Ok(_lock) => remove_empty(group),
         Err((_, Errno::EWOULDBLOCK)) => Ok(()),
