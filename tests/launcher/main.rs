@@ -2,14 +2,17 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod cgroups;
+mod damage;
 mod exits;
 mod ground;
 mod inputs;
 mod registry;
+mod relays;
 mod samples;
 mod shown;
 mod streams;
 mod terminal;
+mod waits;
 
 use std::process::ExitCode;
 
@@ -48,6 +51,18 @@ const CASES: &[Case] = &[
     Case::new("ids_in_use_are_refused", registry::ids_in_use),
     Case::new("terminated_launcher_leaves_no_record", registry::terminated),
     Case::new("torn_record_is_an_error", registry::torn),
+    Case::new("full_state_is_an_error", damage::full),
+    Case::new("sandbox_without_launcher_is_inspected", damage::orphaned),
+    Case::new("stray_file_hides_no_process", damage::stray),
+    Case::new("signal_ends_a_wait_for_a_file", waits::on_a_file),
+    Case::new("signal_ends_a_wait_for_the_lock", waits::on_the_lock),
+    Case::new("what_a_server_wrote_last_arrives", relays::last_bytes),
+    Case::new("silent_clients_keep_nobody_out", relays::full),
+    Case::new("two_addresses_of_a_port_are_one_socket", relays::one_port),
+    Case::new(
+        "relay_without_descriptors_does_not_spin",
+        relays::no_descriptors,
+    ),
     Case::new("unsafe_state_is_refused", registry::unsafe_state),
     Case::new("wrong_file_is_one_error_with_its_place", inputs::files),
     Case::new("wrong_host_file_is_one_error", inputs::host_files),

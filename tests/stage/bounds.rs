@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cloison_escape::stage::{Enclosure, Limits, StageError};
+use cloison_escape::stage::{Enclosure, Limits, MACHINE, ROLE, StageError};
 use cloison_tests::Outcome;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -170,9 +170,53 @@ pub(crate) fn stale() -> Outcome {
     Outcome::Passed
 }
 
+/// A stage that lives is not one that was left, also for a stage in another
+/// pid namespace, which sees none of its processes.
+pub(crate) fn foreign() -> Outcome {
+    let mut outer = outer_of("freezes_a_process_and_waits");
+    until("a process is frozen", || !frozen().is_empty());
+    let (groups, stopped) = (outer_cgroups(), frozen());
+    let mut other = Command::new("unshare");
+    other
+        .args(["--pid", "--fork", "--mount-proc", "--mount", FAULTY])
+        .args(["--exact", "passes"])
+        .env_remove(ROLE)
+        .env_remove(MACHINE);
+    let output = other.output().unwrap();
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    assert_eq!(outer_cgroups(), groups);
+    let still = frozen();
+    // Its outer process thaws it.
+    kill(Pid::from_raw(outer.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(still, stopped, "another's stage was thawed");
+    assert_eq!(outer.wait().unwrap().code(), Some(143));
+    assert_eq!(outer_cgroups(), Vec::<PathBuf>::new());
+    Outcome::Passed
+}
+
+/// The groups of stages that stand still.
+fn frozen() -> Vec<PathBuf> {
+    let stands_still = |group: &PathBuf| {
+        let holds = |file: &str, value: &str| {
+            fs::read_to_string(group.join(file)).is_ok_and(|found| found.contains(value))
+        };
+        holds("freezer.state", "FROZEN") || holds("cgroup.events", "frozen 1")
+    };
+    let beneath = |group: PathBuf| fs::read_dir(group).into_iter().flatten();
+    let groups = outer_cgroups().into_iter().flat_map(beneath);
+    groups
+        .map(|entry| entry.unwrap().path())
+        .filter(stands_still)
+        .collect()
+}
+
 /// A stage on this one, whose case is known to run.
 fn waiting_outer() -> Child {
-    let mut outer = faulty_outside("waits")
+    outer_of("waits")
+}
+
+fn outer_of(case: &str) -> Child {
+    let mut outer = faulty_outside(case)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -190,7 +234,11 @@ fn others() -> Vec<String> {
         .unwrap()
         .filter_map(|entry| fs::read(entry.unwrap().path().join("cmdline")).ok())
         .map(|line| String::from_utf8_lossy(&line).into_owned())
-        .filter(|line| line.contains("faulty") || line.contains("\0waits\0"))
+        .filter(|line| {
+            ["faulty", "\0waits\0", "\0freezes_a_"]
+                .iter()
+                .any(|part| line.contains(part))
+        })
         .collect()
 }
 

@@ -91,6 +91,10 @@ const CASES: &[Case] = &[
     ),
     Case::new("a_killed_outer_process_leaves_no_process", bounds::killed),
     Case::new("stale_cgroups_are_removed_at_the_next_start", bounds::stale),
+    Case::new(
+        "a_living_stage_is_not_swept_by_a_foreign_one",
+        bounds::foreign,
+    ),
     Case::new("a_passing_case_is_counted", faults::passing),
     Case::new("a_failing_case_is_caught", faults::failing),
     Case::new("a_panicking_case_is_caught", faults::panicking),

@@ -44,6 +44,7 @@ use std::io;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+use nix::sys::signal::SigSet;
 
 pub use enclosure::{Enclosure, Limits};
 pub use first_process::FirstProcess;
@@ -105,6 +106,13 @@ pub fn enter() -> Result<Place, Refusal> {
         Ok(_) => {
             let machine = handed_in()?;
             refusal::verify(&machine)?;
+            // The outer process blocks those that it watches for.
+            SigSet::empty()
+                .thread_set_mask()
+                .map_err(|errno| Refusal::Unreadable {
+                    what: "the signal mask",
+                    source: errno.into(),
+                })?;
             Ok(Place::Inside(Stage { machine }))
         }
     }

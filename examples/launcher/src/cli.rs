@@ -114,7 +114,10 @@ pub(crate) struct Run {
     /// The socket is made in the sandbox's own network, on the same port of
     /// 127.0.0.1, and handed in as descriptor 3 (LISTEN_FDS). ADDR is
     /// ADDRESS:PORT, or a PORT of 127.0.0.1. Port 0 takes a free one and says
-    /// which. May be given more than once: descriptors 3, 4 and so on.
+    /// which. May be given more than once: descriptors 3, 4 and so on, one for
+    /// each port. At most 64 connections of each ADDR are relayed: one more ends
+    /// the one that was silent longest, and 60 s of silence end any. After the
+    /// command ended, what it wrote is delivered for up to 5 s.
     #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     pub(crate) listen: Vec<SocketAddr>,
     /// Set a variable in the environment of the command

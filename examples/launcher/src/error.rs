@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use cloison_sandbox::{IdRange, KernelError, PostureError, SandboxName, SandboxNameError};
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 
 use crate::pool::Clash;
 use crate::settings::FileError;
@@ -80,6 +81,11 @@ pub(crate) enum Error {
         address: SocketAddr,
         source: io::Error,
     },
+    /// A signal came before the sandbox ran.
+    #[error("ended by {0} before the sandbox was started")]
+    Signalled(Signal),
+    #[error("another launcher has held {} for too long", .0.display())]
+    Locked(PathBuf),
     #[error("{doing} failed")]
     System { doing: &'static str, source: Errno },
     #[error("the exit status is not known: the process that would tell it was ended")]
@@ -107,6 +113,7 @@ impl Error {
                 Errno::EACCES | Errno::ENOEXEC => EXIT_NOT_EXECUTABLE,
                 _ => EXIT_OURS,
             },
+            Self::Signalled(signal) => u8::try_from(128 + *signal as i32).unwrap_or(EXIT_OURS),
             Self::NoSandbox(_) | Self::Ended(_) | Self::Posture(PostureError::Gone(_)) => 1,
             _ => EXIT_OURS,
         }
@@ -129,6 +136,7 @@ impl Error {
             Self::Torn { .. } => {
                 "see that nothing of that sandbox runs, then remove the file; nothing is guessed"
             }
+            Self::Locked(_) => "look who holds it: `lslocks`; the next start tidies up",
             Self::UnsafeState { .. } => "name a directory that only root can enter: --state DIR",
             _ => return None,
         };

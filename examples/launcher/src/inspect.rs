@@ -32,6 +32,9 @@ struct Finding {
 struct Known {
     #[serde(flatten)]
     record: Record,
+    /// One that was killed leaves its sandbox running, until the next start
+    /// ends it.
+    launcher_lives: bool,
     cgroup_state: Option<&'static str>,
 }
 
@@ -62,9 +65,11 @@ pub(crate) fn inspect(options: &cli::Inspect) -> Result<u8, Error> {
     }
     let sandbox = record
         .map(|record| {
+            let launcher_lives = record.launcher_lives()?;
             let cgroup_state = cgroup_state(&record)?;
             Ok::<_, Error>(Known {
                 record,
+                launcher_lives,
                 cgroup_state,
             })
         })
@@ -143,11 +148,13 @@ fn write_finding(text: &mut String, finding: &Finding) -> std::fmt::Result {
         None => writeln!(text, "process {}", finding.pid)?,
         Some(Known {
             record,
+            launcher_lives,
             cgroup_state,
         }) => {
+            let gone = if *launcher_lives { "" } else { " that is gone" };
             writeln!(
                 text,
-                "sandbox {}: process {}, launched by process {}, ids from {}, cgroup {}",
+                "sandbox {}: process {}, launched by process {}{gone}, ids from {}, cgroup {}",
                 record.name,
                 finding.pid,
                 record.launcher.pid,

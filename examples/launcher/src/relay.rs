@@ -16,12 +16,17 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 
-/// The most connections relayed at a time; more wait in the listener's queue.
+/// The most connections relayed at a time; one more ends the one that was
+/// silent longest.
 const CONNECTIONS_MAX: usize = 64;
 const BUFFER_BYTES: usize = 16 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a connection may stay silent on both sides.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a listener is left alone that cannot accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the rest of what a server wrote may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Moves the calling thread, and no other, into `network`.
 ///
@@ -50,23 +55,77 @@ pub fn listen_inside(network: BorrowedFd<'_>, address: SocketAddr) -> io::Result
 
 /// Accepts on `outside` and relays each connection to `inside`, as the
 /// calling thread's network namespace understands it, until `stop` can be
-/// read or its other end closes.
+/// read or its other end closes. Then what the server has written is brought
+/// to the clients that take it, for at most five seconds.
 ///
 /// # Errors
 /// poll(2). What one connection or one accept suffers ends that alone.
 pub fn run(outside: &TcpListener, inside: SocketAddr, stop: BorrowedFd<'_>) -> io::Result<()> {
     outside.set_nonblocking(true)?;
     let mut pairs: Vec<Pair> = Vec::new();
+    let mut pause_end = Instant::now();
     loop {
-        let accepting = pairs.len() < CONNECTIONS_MAX;
+        let accepting = Instant::now() >= pause_end;
         if wait(outside, accepting, stop, &pairs)? {
-            return Ok(());
+            return drain(pairs);
         }
-        if accepting && let Ok((stream, _)) = outside.accept() {
-            // A server that does not answer costs its caller the connection.
-            pairs.extend(Pair::connect(stream, inside).ok());
+        if accepting {
+            match outside.accept() {
+                Ok((stream, _)) => {
+                    make_room(&mut pairs);
+                    // A server that does not answer costs its caller the connection.
+                    pairs.extend(Pair::connect(stream, inside).ok());
+                }
+                Err(error) if is_passing(&error) => {}
+                // As without descriptors: the connection stays in the queue.
+                Err(_) => pause_end = Instant::now() + ACCEPT_PAUSE,
+            }
         }
         pairs.retain_mut(Pair::advance);
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
+    matches!(error.kind(), ConnectionAborted | Interrupted | WouldBlock)
+}
+
+/// Closes the connection that was silent longest, where there are too many.
+fn make_room(pairs: &mut Vec<Pair>) {
+    if pairs.len() < CONNECTIONS_MAX {
+        return;
+    }
+    let silent = pairs.iter().enumerate();
+    if let Some((at, _)) = silent.min_by_key(|(_, pair)| pair.last_moved) {
+        pairs.swap_remove(at);
+    }
+}
+
+/// Brings the clients what the server wrote before it ended.
+fn drain(mut pairs: Vec<Pair>) -> io::Result<()> {
+    let end = Instant::now() + DRAIN_TIMEOUT;
+    while !pairs.is_empty() && Instant::now() < end {
+        let mut waiting = Vec::new();
+        wait_for(&mut waiting, &pairs);
+        match poll(&mut waiting, PollTimeout::from(100_u16)) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        drop(waiting);
+        pairs.retain_mut(|pair| pair.advance() && !pair.outward.ended);
+    }
+    Ok(())
+}
+
+fn wait_for<'a>(waiting: &mut Vec<PollFd<'a>>, pairs: &'a [Pair]) {
+    for pair in pairs {
+        let (outside, inside) = pair.interest();
+        for (stream, flags) in [(&pair.outside, outside), (&pair.inside, inside)] {
+            // One that is waited for in vain would report its end for ever.
+            if !flags.is_empty() {
+                waiting.push(PollFd::new(stream.as_fd(), flags));
+            }
+        }
     }
 }
 
@@ -81,16 +140,10 @@ fn wait(
     if accepting {
         waiting.push(PollFd::new(outside.as_fd(), PollFlags::POLLIN));
     }
-    for pair in pairs {
-        let (outside, inside) = pair.interest();
-        for (stream, flags) in [(&pair.outside, outside), (&pair.inside, inside)] {
-            // One that is waited for in vain would report its end for ever.
-            if !flags.is_empty() {
-                waiting.push(PollFd::new(stream.as_fd(), flags));
-            }
-        }
-    }
-    let timeout = if pairs.is_empty() {
+    wait_for(&mut waiting, pairs);
+    let timeout = if !accepting {
+        PollTimeout::from(100_u16)
+    } else if pairs.is_empty() {
         PollTimeout::NONE
     } else {
         PollTimeout::from(1000_u16)

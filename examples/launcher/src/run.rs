@@ -25,12 +25,13 @@ use signals::{Received, Signals};
 
 /// Runs the sandbox and gives the exit code of its command.
 pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
-    // From here on a signal waits for the sandbox, and ends nothing halfway.
-    let mut signals = Signals::take()?;
     // It is ready when the files are read.
     cloison_sandbox::start_spawner().map_err(|error| Error::Start(error.into()))?;
     let (mut spec, source) = settle(&options)?;
     let waivers = settings::waivers(options.host.file.as_deref())?;
+    // From here on a signal waits for the sandbox, and ends nothing halfway.
+    // Until here it ends this process as any: a file may be one without end.
+    let mut signals = Signals::take()?;
     let refused = |error| match (error, &source) {
         (cloison_sandbox::Error::Refused(refused), Some(source)) => source.refused(&refused),
         (error, _) => kernel::explained(error, &waivers),
@@ -51,7 +52,8 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     let listeners = Listeners::open(&options.listen)?;
     let hierarchies = Hierarchies::find().map_err(|error| refused(error.into()))?;
     let state = State::open(&options.state.directory)?;
-    let mut registration = state.register(&spec.name, spec.ids, &hierarchies)?;
+    let exclusive = state.lock(|| signals.ending())?;
+    let mut registration = state.register(exclusive, &spec.name, spec.ids, &hierarchies)?;
     spec.ids = Some(registration.ids());
 
     let mut prepared = Prepared::new(&spec).map_err(&refused)?;
@@ -84,8 +86,11 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     let ended = attend(sandbox, &spec.name, connection, &mut signals);
     relaying.stop();
     let code = ended?;
-    registration.finish()?;
-    Ok(code)
+    match registration.finish(|| signals.ending()) {
+        // Nobody wants to wait: the next start strikes the record out.
+        Ok(()) | Err(Error::Signalled(_)) => Ok(code),
+        Err(error) => Err(error),
+    }
 }
 
 /// The spec: what the command line says before what the file says.

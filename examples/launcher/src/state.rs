@@ -12,6 +12,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use cloison_sandbox::posture::Knowledge;
 use cloison_sandbox::{Cgroup, CgroupError, Held, Hierarchies, IdRange, SandboxName};
@@ -24,6 +26,12 @@ pub(crate) use record::Record;
 use crate::error::{Error, at, call};
 use crate::pool;
 
+/// How long between two looks at a lock that somebody has.
+const LOCK_PAUSE_MIN: Duration = Duration::from_millis(1);
+const LOCK_PAUSE_MAX: Duration = Duration::from_millis(20);
+/// How long a launcher that failed waits to strike out its record.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A directory that only its owner, this user, can change.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -31,7 +39,8 @@ pub(crate) struct State {
 }
 
 /// The right to change what is in a [`State`].
-struct Exclusive(#[expect(dead_code, reason = "held for its lock")] Flock<File>);
+#[derive(Debug)]
+pub(crate) struct Exclusive(#[expect(dead_code, reason = "held for its lock")] Flock<File>);
 
 /// A name and a range of ids that are ours. Dropping it gives both back.
 #[derive(Debug)]
@@ -77,11 +86,14 @@ impl State {
         })
     }
 
-    /// The record of `name`, if its launcher lives.
+    /// The record of `name`, if its launcher lives or its sandbox does.
     pub(crate) fn find(directory: &Path, name: &SandboxName) -> Result<Option<Record>, Error> {
         let path = record::path(directory, name);
         match Record::read(&path) {
-            Ok(record) => Ok(record.launcher_lives()?.then_some(record)),
+            Ok(record) => {
+                let counts = record.sandbox_lives()? || record.launcher_lives()?;
+                Ok(counts.then_some(record))
+            }
             Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -99,16 +111,12 @@ impl State {
                 continue;
             }
             match Record::read(&path) {
-                Ok(record)
-                    if record
-                        .sandbox
-                        .as_ref()
-                        .is_some_and(|found| found.pid == pid) =>
-                {
+                Ok(record) if record.is_of(pid) && record.sandbox_lives()? => {
                     return Ok(Some(record));
                 }
-                // One that went away meanwhile is not this one.
-                Ok(_) | Err(Error::Path { .. }) => {}
+                // One that went away meanwhile, or is damaged, says nothing
+                // of this process.
+                Ok(_) | Err(Error::Path { .. } | Error::Torn { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -120,11 +128,11 @@ impl State {
     /// starts next, in whatever cgroup, finds it.
     pub(crate) fn register(
         self,
+        exclusive: Exclusive,
         name: &SandboxName,
         wanted: Option<IdRange>,
         hierarchies: &Hierarchies,
     ) -> Result<Registration, Error> {
-        let exclusive = self.lock()?;
         let living = self.sweep(&exclusive)?;
         if let Some(record) = living.iter().find(|record| record.name == *name) {
             return Err(Error::NameTaken {
@@ -138,16 +146,36 @@ impl State {
             Some(range) => (range, self.take(range)?.ok_or(Error::IdsTaken(range))?),
             None => self.take_free(in_use)?,
         };
-        let record = Record::new(name.clone(), ids, Cgroup::places(hierarchies, name))?;
-        let registration = Registration {
-            state: self,
-            record,
-            ids,
-            _range: range,
-            is_over: false,
-        };
-        registration.record.write(&registration.state.directory)?;
-        Ok(registration)
+        let written = Record::new(name.clone(), ids, Cgroup::places(hierarchies, name))
+            .and_then(|record| record.write(&self.directory).map(|()| record));
+        match written {
+            // Made only now: dropping one takes the lock that is held here.
+            Ok(record) => Ok(Registration {
+                state: self,
+                record,
+                ids,
+                _range: range,
+                is_over: false,
+            }),
+            Err(error) => {
+                // The next start sweeps what stays.
+                match self.forget(name, ids, &exclusive) {
+                    Ok(()) | Err(_) => {}
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes what is written down and locked for `name`.
+    fn forget(
+        &self,
+        name: &SandboxName,
+        ids: IdRange,
+        _exclusive: &Exclusive,
+    ) -> Result<(), Error> {
+        remove(&record::path(&self.directory, name))?;
+        remove(&self.range_path(ids))
     }
 
     fn take_free(
@@ -176,15 +204,24 @@ impl State {
         self.directory.join("ids").join(range.first().to_string())
     }
 
-    fn lock(&self) -> Result<Exclusive, Error> {
+    /// Waits for the lock as long as `go_on` gives no error. A call that
+    /// waits by itself would hear no signal.
+    pub(crate) fn lock(
+        &self,
+        mut go_on: impl FnMut() -> Result<(), Error>,
+    ) -> Result<Exclusive, Error> {
         let path = self.directory.join("lock");
         let mut file = open_lock(&path)?;
+        let mut pause = LOCK_PAUSE_MIN;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusive) {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Exclusive(lock)),
-                Err((back, Errno::EINTR)) => file = back,
+                Err((back, Errno::EINTR | Errno::EWOULDBLOCK)) => file = back,
                 Err((_, errno)) => return Err(at("locking", path)(errno.into())),
             }
+            go_on()?;
+            thread::sleep(pause);
+            pause = LOCK_PAUSE_MAX.min(pause * 2);
         }
     }
 
@@ -193,7 +230,12 @@ impl State {
         let failed = || at("listing", self.directory.as_path());
         let mut living = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(failed())? {
-            let path = entry.map_err(failed())?.path();
+            let entry = entry.map_err(failed())?;
+            let path = entry.path();
+            // Not made by this program, whatever its name.
+            if entry.file_type().map_err(failed())?.is_dir() {
+                continue;
+            }
             if path.extension().is_some_and(|end| end == "part") {
                 remove(&path)?;
             }
@@ -257,18 +299,19 @@ impl Registration {
     }
 
     /// Gives name and ids back. Nothing of the sandbox is left by now.
-    pub(crate) fn finish(mut self) -> Result<(), Error> {
-        self.remove()
+    /// Waits for the lock as [`State::lock`] does; the next start gives back
+    /// what this one did not.
+    pub(crate) fn finish(mut self, go_on: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
+        self.remove(go_on)
     }
 
-    fn remove(&mut self) -> Result<(), Error> {
+    fn remove(&mut self, go_on: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
         if self.is_over {
             return Ok(());
         }
         self.is_over = true;
-        let _exclusive = self.state.lock()?;
-        remove(&record::path(&self.state.directory, &self.record.name))?;
-        remove(&self.state.range_path(self.ids))
+        let exclusive = self.state.lock(go_on)?;
+        self.state.forget(&self.record.name, self.ids, &exclusive)
     }
 }
 
@@ -276,7 +319,13 @@ impl Drop for Registration {
     fn drop(&mut self) {
         // The error that made us drop it is the one to tell of; the next
         // start sweeps what stays.
-        match self.remove() {
+        let end = Instant::now() + LOCK_TIMEOUT;
+        let path = self.state.directory.join("lock");
+        let in_time = || {
+            let is_in_time = Instant::now() < end;
+            is_in_time.then_some(()).ok_or(Error::Locked(path.clone()))
+        };
+        match self.remove(in_time) {
             Ok(()) | Err(_) => {}
         }
     }

@@ -1,12 +1,14 @@
 //! The cgroups that bound a stage from outside, one in every hierarchy.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -15,6 +17,11 @@ use super::hierarchies::{Hierarchy, Kind, LIMITING, descend};
 use super::{Limits, StageError};
 
 const PREFIX: &str = "cloison-stage-";
+/// What follows in the name of a group whose owner holds its lock.
+const LOCKED: &str = "locked-";
+/// The file of a group whose lock counts. That of the directory is taken by
+/// whoever tries features in the group.
+const LOCK: &str = "cgroup.procs";
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
 const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 const CPU_PERIOD_US: u64 = 100_000;
@@ -24,6 +31,9 @@ const CPU_PERIOD_US: u64 = 100_000;
 #[derive(Debug, Default)]
 pub(super) struct OuterCgroup {
     groups: Vec<(Kind, PathBuf)>,
+    /// One lock a group, held as long as this process lives: the next stage
+    /// knows by it whose group may go.
+    locks: Vec<Flock<File>>,
     /// Controllers of v2 switched on for the group's sake.
     switched_on: Vec<(PathBuf, &'static str)>,
 }
@@ -32,7 +42,7 @@ impl OuterCgroup {
     /// Makes the groups, and bounds them.
     pub(super) fn make(&mut self, limits: &Limits) -> Result<(), StageError> {
         let hierarchies = Hierarchy::read_all().map_err(StageError::CgroupsUnreadable)?;
-        let name = format!("{PREFIX}{}", own_identity()?);
+        let name = format!("{PREFIX}{LOCKED}{}", own_identity()?);
         let mut bounded = Vec::new();
         for hierarchy in &hierarchies {
             let mut controllers = Vec::new();
@@ -46,8 +56,9 @@ impl OuterCgroup {
             }
             let parent = self.parent(hierarchy, &controllers)?;
             let group = parent.join(&name);
-            fs::create_dir(&group).map_err(|source| step(&group, source))?;
+            let lock = create_locked(&group).map_err(|source| step(&group, source))?;
             self.groups.push((hierarchy.kind.clone(), group.clone()));
+            self.locks.push(lock);
             fill_cpuset(&parent, &group)?;
             for controller in &controllers {
                 bound(&hierarchy.kind, &group, controller, limits)?;
@@ -148,8 +159,31 @@ impl OuterCgroup {
     }
 }
 
-/// Removes what stages left whose outer process was killed: groups that carry
-/// the name of a process that is gone and hold no process themselves.
+/// Makes a group and takes its lock.
+///
+/// # Kernel
+/// A file of a cgroup hierarchy is one and the same for every namespace, and
+/// so is its lock: it goes with the process that holds it, in whatever pid
+/// namespace that is, and in whichever another looks.
+fn create_locked(group: &Path) -> io::Result<Flock<File>> {
+    loop {
+        fs::create_dir(group)?;
+        let file = group.join(LOCK);
+        let lock = File::open(&file)?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| io::Error::from(errno))?;
+        // Another stage may have taken it for a dead one's before it was
+        // locked: then it is gone.
+        match fs::symlink_metadata(&file) {
+            Ok(found) if found.ino() == lock.metadata()?.ino() => return Ok(lock),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+}
+
+/// Removes what stages left whose outer process was killed: groups whose lock
+/// nobody holds. Others are not touched.
 pub(super) fn remove_stale() -> Result<(), StageError> {
     for hierarchy in Hierarchy::read_all().map_err(StageError::CgroupsUnreadable)? {
         let mut folders = vec![hierarchy.mount_point.clone()];
@@ -160,15 +194,27 @@ pub(super) fn remove_stale() -> Result<(), StageError> {
             for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
                 let name = entry.file_name();
                 match name.to_str().and_then(|name| name.strip_prefix(PREFIX)) {
+                    Some(owner) if owner.starts_with(LOCKED) => remove_if_free(&entry.path())?,
                     // What lies in a stage belongs to its outer process.
-                    Some(owner) if alive(owner) => {}
-                    Some(_) => remove_empty(&entry.path())?,
+                    Some(_) => {}
                     None => folders.push(entry.path()),
                 }
             }
         }
     }
     Ok(())
+}
+
+fn remove_if_free(group: &Path) -> Result<(), StageError> {
+    let Ok(file) = File::open(group.join(LOCK)) else {
+        return Ok(()); // Gone meanwhile.
+    };
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        // Held until the group is gone: who has just made it makes another.
+        Ok(_lock) => remove_empty(group),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(()),
+        Err((_, errno)) => Err(step(group, errno.into())),
+    }
 }
 
 fn remove_empty(group: &Path) -> Result<(), StageError> {
@@ -189,16 +235,6 @@ fn own_identity() -> Result<String, StageError> {
             io::ErrorKind::NotFound.into(),
         )),
     }
-}
-
-fn alive(identity: &str) -> bool {
-    let Some((pid, start)) = identity.split_once('-') else {
-        return true; // Not a name that we give.
-    };
-    let Ok(pid) = pid.parse() else {
-        return true;
-    };
-    start_time(pid).is_some_and(|found| found == start)
 }
 
 fn start_time(pid: u32) -> Option<String> {

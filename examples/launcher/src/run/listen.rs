@@ -3,7 +3,7 @@
 use std::io::{self, PipeReader, PipeWriter};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use cloison_launcher::relay;
 
@@ -31,6 +31,7 @@ struct Relay {
 #[derive(Debug)]
 pub(crate) struct Relaying {
     stop: PipeWriter,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Listeners {
@@ -52,18 +53,22 @@ impl Listeners {
         Ok(Self(listeners))
     }
 
-    /// Makes a socket for each in `network`, on the same port.
+    /// Makes a socket for each port in `network`, on the same port.
     pub(crate) fn enter(self, network: BorrowedFd<'_>) -> Result<(Vec<OwnedFd>, Relays), Error> {
         let mut sockets = Vec::with_capacity(self.0.len());
         let mut relays = Vec::with_capacity(self.0.len());
         for outside in self.0 {
             let port = outside.local_addr().map_or(0, |address| address.port());
             let inside = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            let socket = relay::listen_inside(network, inside).map_err(|source| Error::Listen {
-                address: inside,
-                source,
-            })?;
-            sockets.push(socket.into());
+            // Two addresses of one port have one server.
+            if !relays.iter().any(|relay: &Relay| relay.inside == inside) {
+                let socket =
+                    relay::listen_inside(network, inside).map_err(|source| Error::Listen {
+                        address: inside,
+                        source,
+                    })?;
+                sockets.push(socket.into());
+            }
             let network = network
                 .try_clone_to_owned()
                 .map_err(|error| call("duplicating a namespace")(errno(&error)))?;
@@ -82,13 +87,15 @@ impl Relays {
     pub(crate) fn start(self) -> Result<Relaying, Error> {
         let failed = |doing| move |error: io::Error| call(doing)(errno(&error));
         let (until, stop) = io::pipe().map_err(failed("making a pipe"))?;
+        let mut threads = Vec::with_capacity(self.0.len());
         for relay in self.0 {
             let until = until.try_clone().map_err(failed("duplicating a pipe"))?;
-            thread::Builder::new()
+            let running = thread::Builder::new()
                 .spawn(move || relay_until(&relay, &until))
                 .map_err(failed("starting a thread"))?;
+            threads.push(running);
         }
-        Ok(Relaying { stop })
+        Ok(Relaying { stop, threads })
     }
 }
 
@@ -106,8 +113,15 @@ fn relay_until(relay: &Relay, until: &PipeReader) {
 }
 
 impl Relaying {
-    /// Accepts no more.
+    /// Accepts no more; waits until what the server wrote has arrived, for
+    /// as long as a relay gives it.
     pub(crate) fn stop(self) {
         drop(self.stop);
+        for thread in self.threads {
+            // One that panicked has nothing more to bring.
+            match thread.join() {
+                Ok(()) | Err(_) => {}
+            }
+        }
     }
 }

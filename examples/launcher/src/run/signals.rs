@@ -49,6 +49,19 @@ impl Signals {
         Ok(Self { descriptor })
     }
 
+    /// Whether one has come that ends a launcher whose sandbox does not run
+    /// yet.
+    pub(crate) fn ending(&mut self) -> Result<(), Error> {
+        while let Some(received) = self.next()? {
+            match received {
+                Received::ForCommand(signal) => return Err(Error::Signalled(signal)),
+                Received::Stop => stop()?,
+                Received::NewSize => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The next one that has come.
     pub(crate) fn next(&mut self) -> Result<Option<Received>, Error> {
         let Some(info) = self

@@ -79,6 +79,15 @@ impl Record {
     /// Writes it whole: nobody ever sees half of it.
     pub(super) fn write(&self, directory: &Path) -> Result<(), Error> {
         let part = directory.join(format!("{}.part", self.name));
+        self.write_by(&part, directory).inspect_err(|_| {
+            // Whoever starts next removes it where this fails.
+            match fs::remove_file(&part) {
+                Ok(()) | Err(_) => {}
+            }
+        })
+    }
+
+    fn write_by(&self, part: &Path, directory: &Path) -> Result<(), Error> {
         let whole = path(directory, &self.name);
         let bytes = serde_json::to_vec(self).map_err(|error| Error::Torn {
             path: whole.clone(),
@@ -89,15 +98,21 @@ impl Record {
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(&part)
-            .map_err(at("making", &part))?;
+            .open(part)
+            .map_err(at("making", part))?;
         file.write_all(&bytes)
             .and_then(|()| file.sync_all())
-            .map_err(at("writing", &part))?;
-        fs::rename(&part, &whole).map_err(at("naming", &whole))?;
+            .map_err(at("writing", part))?;
+        fs::rename(part, &whole).map_err(at("naming", &whole))?;
         File::open(directory)
             .and_then(|directory| directory.sync_all())
             .map_err(at("writing", directory))
+    }
+
+    /// Whether `pid` was noted as its process 1.
+    pub(super) fn is_of(&self, pid: i32) -> bool {
+        let noted = self.sandbox.as_ref();
+        noted.is_some_and(|process| process.pid == pid)
     }
 
     /// Whether the launcher that wrote it still lives.
