@@ -2,6 +2,7 @@
 
 use cloison_tests::Outcome;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use super::ground::{Running, end, run, state};
 
@@ -44,7 +45,7 @@ pub(crate) fn not_found() -> Outcome {
     // Not in what the sandbox gets of the host.
     end(run(&["/etc/passwd"])).wants(127, &["/etc/passwd is not in the root"]);
     // Not seen before: the init says so.
-    end(run(&["/tmp/nosuch"])).wants(127, &[]);
+    end(run(&["/tmp/nosuch"])).wants(127, &["or what interprets it, is not there"]);
     Outcome::Passed
 }
 
@@ -90,5 +91,35 @@ pub(crate) fn lookup() -> Outcome {
     end(run(&["--root", root, "true"])).wants(125, &["lacks the directory `run`"]);
     std::fs::remove_dir_all(root).unwrap();
     assert_eq!(state(), [""; 0]);
+    Outcome::Passed
+}
+
+pub(crate) fn json() -> Outcome {
+    let last = |text: &str| -> Value {
+        let line = text.lines().last().unwrap_or_default();
+        serde_json::from_str(line).unwrap_or_default()
+    };
+    let ended = end(run(&["--json", "--name", "told", "sh", "-c", "exit 3"]));
+    ended.wants(3, &[]);
+    let told = last(&ended.err);
+    assert_eq!(
+        (&told["name"], &told["exit_code"]),
+        (&"told".into(), &3.into())
+    );
+    assert!(
+        told["pid"].as_i64() > Some(1) && told["waived"].is_array(),
+        "{told}"
+    );
+    let ended = end(run(&["--json", "nosuch"]));
+    ended.wants(127, &[]);
+    let told = last(&ended.err);
+    assert_eq!(told["exit_code"], 127);
+    assert!(
+        told["error"]
+            .as_str()
+            .is_some_and(|text| text.contains("nosuch")),
+        "{told}"
+    );
+    assert!(told["remedy"].is_string(), "{told}");
     Outcome::Passed
 }

@@ -23,6 +23,7 @@ const CASES: &[Case] = &[
     Case::new("signal_that_ended_the_command_is_told", exits::by_signal),
     Case::new("our_failure_is_125_with_layer_and_step", exits::ours),
     Case::new("command_not_found_is_127", exits::not_found),
+    Case::new("run_tells_its_end_as_json", exits::json),
     Case::new("command_not_executable_is_126", exits::not_executable),
     Case::new("signals_reach_the_command", exits::signals),
     Case::new("program_is_looked_up_in_the_root", exits::lookup),

@@ -109,7 +109,7 @@ unsafe fn start(arguments: *const *const u8, environment: *const *const u8) -> u
     // SAFETY: without CLONE_VM the child has memory of its own.
     let cloned = check(unsafe { raw(nr::CLONE, [SIGCHLD, 0, 0, 0, 0, 0]) });
     match cloned {
-        Err(_) => exit(EXIT_INIT_FAILED),
+        Err(_) => fail(EXIT_INIT_FAILED, "no process could be made for the command"),
         Ok(0) => {}
         Ok(pid) => return pid as u64,
     }
@@ -129,13 +129,13 @@ unsafe fn start(arguments: *const *const u8, environment: *const *const u8) -> u
         || (takes_terminal && terminal().is_err())
         || (!stays_outer && !enter_inner_domain())
     {
-        exit(EXIT_INIT_FAILED);
+        fail(EXIT_INIT_FAILED, "session, terminal or Landlock domain of the command failed");
     }
     let none: [u64; 1] = [0];
     let at = none.as_ptr() as u64;
     // SAFETY: a live, empty set.
     if check(unsafe { raw(nr::RT_SIGPROCMASK, [2, at, 0, 8, 0, 0]) }).is_err() {
-        exit(EXIT_INIT_FAILED);
+        fail(EXIT_INIT_FAILED, "the signal mask of the command failed");
     }
     // SAFETY: the caller's promise: the command begins at the third entry.
     let command = unsafe { arguments.add(2) };
@@ -145,11 +145,20 @@ unsafe fn start(arguments: *const *const u8, environment: *const *const u8) -> u
     // SAFETY: a string and two arrays as execve(2) wants them.
     let executed = check(unsafe { raw(nr::EXECVE, call) });
     const ENOENT: Errno = Errno(2);
-    exit(if executed == Err(ENOENT) {
-        EXIT_NOT_FOUND
-    } else {
-        EXIT_NOT_EXECUTABLE
-    })
+    if executed == Err(ENOENT) {
+        fail(EXIT_NOT_FOUND, "the command, or what interprets it, is not there");
+    }
+    fail(EXIT_NOT_EXECUTABLE, "the command cannot be executed")
+}
+
+/// Ends with `code`, and says why where the command would have said something.
+fn fail(code: i32, why: &str) -> ! {
+    for text in ["cloison: ", why, "\n"] {
+        let (at, length) = (text.as_ptr() as u64, text.len() as u64);
+        // SAFETY: a live string with its length. Nobody may be listening.
+        let _said = unsafe { raw(nr::WRITE, [2, at, length, 0, 0, 0]) };
+    }
+    exit(code)
 }
 
 /// Puts one more, nearly empty Landlock layer on the command: then what the

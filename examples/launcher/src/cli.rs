@@ -130,6 +130,12 @@ pub(crate) struct Run {
     pub(crate) host: Host,
     #[command(flatten)]
     pub(crate) state: State,
+    /// Say at the end, as one line of JSON on standard error, how it ended
+    ///
+    /// The name, the process id, the exit code and what was waived; or an error
+    /// of ours, what caused it and what to do.
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Run this instead of the file's command
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,

@@ -1,6 +1,6 @@
 //! What the kernel of this host can do.
 
-use cloison_sandbox::{Kernel, Layer, Waivers};
+use cloison_sandbox::{Kernel, Layer, LayerVerdict, Waivers};
 
 use crate::error::Error;
 
@@ -12,6 +12,15 @@ pub(crate) fn probed() -> Result<Kernel, Error> {
 /// Tries what may be missing; the launch itself tries the rest.
 pub(crate) fn for_a_launch() -> Result<Kernel, Error> {
     Ok(Kernel::assume()?)
+}
+
+/// The layers that a launch goes without by a waiver.
+pub(crate) fn waived(kernel: &Kernel, waivers: &Waivers) -> Vec<Layer> {
+    let verdicts = Layer::ALL.map(|layer| (layer, kernel.verdict(layer, waivers)));
+    verdicts
+        .into_iter()
+        .filter_map(|(layer, verdict)| matches!(verdict, LayerVerdict::Waived(_)).then_some(layer))
+        .collect()
 }
 
 /// The error of a launch, or the missing feature that explains it better.

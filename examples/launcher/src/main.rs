@@ -27,10 +27,14 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    let explain = match &cli.verb {
+        Verb::Run(options) if options.json => report::explain_as_json,
+        _ => report::explain,
+    };
     match act(cli.verb) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            report::explain(&error);
+            explain(&error);
             ExitCode::from(error.exit_code())
         }
     }

@@ -94,6 +94,42 @@ pub(crate) fn explain(error: &Error) {
     say(&text);
 }
 
+/// Says `value` as one line of JSON on standard error.
+pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), Error> {
+    let mut text = serde_json::to_string(value).map_err(|error| Error::Output(error.into()))?;
+    text.push('\n');
+    say(&text);
+    Ok(())
+}
+
+/// An error of ours, as a program reads it.
+#[derive(serde::Serialize)]
+struct Explained {
+    error: String,
+    because: Vec<String>,
+    remedy: Option<String>,
+    exit_code: u8,
+}
+
+/// Says the same as [`explain`] in one line of JSON.
+pub(crate) fn explain_as_json(error: &Error) {
+    let mut because = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        because.push(cause.to_string());
+        source = cause.source();
+    }
+    let explained = Explained {
+        error: error.to_string(),
+        because,
+        remedy: error.remedy(),
+        exit_code: error.exit_code(),
+    };
+    if say_json(&explained).is_err() {
+        explain(error);
+    }
+}
+
 fn say(text: &str) {
     // Nobody is left to tell that nobody listens.
     match io::stderr().lock().write_all(text.as_bytes()) {

@@ -7,13 +7,15 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use cloison_sandbox::{
-    Access, Hierarchies, Io, NetworkNamespace, Plan, Prepared, Root, Sandbox, SandboxName, Spec,
-    Streams,
+    Access, Hierarchies, Io, Layer, NetworkNamespace, Plan, Prepared, Root, Sandbox, SandboxName,
+    Spec, Streams,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
 
 use crate::error::{Error, call};
+use crate::report::say_json;
 use crate::settings::{self, Source};
 use crate::state::State;
 use crate::streams::{self, Ends};
@@ -82,15 +84,37 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
 
     let connection = Connection::make(terminal, ends)?;
     let relaying = relays.start()?;
+    let waived = kernel::waived(&kernel, &waivers);
     let sandbox = held.start().map_err(Error::Start)?;
+    let pid = sandbox.pid().as_raw();
     let ended = attend(sandbox, &spec.name, connection, &mut signals);
     relaying.stop();
     let code = ended?;
     match registration.finish(|| signals.ending()) {
         // Nobody wants to wait: the next start strikes the record out.
-        Ok(()) | Err(Error::Signalled(_)) => Ok(code),
-        Err(error) => Err(error),
+        Ok(()) | Err(Error::Signalled(_)) => {}
+        Err(error) => return Err(error),
     }
+    if options.json {
+        say_json(&Ended {
+            name: spec.name,
+            pid,
+            exit_code: code,
+            waived,
+        })?;
+    }
+    Ok(code)
+}
+
+/// How it ended, as a program reads it.
+#[derive(Serialize)]
+struct Ended {
+    name: SandboxName,
+    /// The process id of its process 1 while it ran.
+    pid: i32,
+    exit_code: u8,
+    /// The layers that this host lacks and its operator waived.
+    waived: Vec<Layer>,
 }
 
 /// The spec: what the command line says before what the file says.

@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, fstat};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::CgroupError;
+use super::{CgroupError, CgroupStep};
 use crate::proc::fields::lines;
 use crate::proc::mountinfo::{MountLine, mounts, options, unescaped};
 use crate::proc::{Reader, escaped};
@@ -182,6 +182,7 @@ impl Mounted {
         mountinfo: &[u8],
     ) -> Result<Option<Self>, CgroupError> {
         let mut is_gone = false;
+        let mut refused = None;
         for mount in mounts(mountinfo) {
             let mount = mount.ok_or_else(|| malformed("/proc/self/mountinfo"))?;
             if !hierarchy.is_mounted_by(&mount) {
@@ -200,8 +201,16 @@ impl Mounted {
                     }));
                 }
                 Err(Errno::ENOENT) => is_gone = true,
-                Err(_) => {}
+                Err(errno) => refused = Some(errno),
             }
+        }
+        if let Some(source) = refused {
+            return Err(CgroupError::Step {
+                step: CgroupStep::Open,
+                path: escaped(&own_path),
+                hierarchy,
+                source,
+            });
         }
         if is_gone {
             return Ok(None);
