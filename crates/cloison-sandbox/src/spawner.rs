@@ -305,10 +305,6 @@ pub(crate) fn ask(sending: &Sending<'_>) -> Result<Asked, SpawnError> {
         Err(Errno::EAGAIN) => return Err(SpawnError::Silent),
         Err(errno) => return Err(SpawnError::Protocol(errno)),
     }
-    // The kernel wakes the receiver of a message on the sender's processor, as
-    // if the sender were about to sleep: without this the spawner would wait
-    // until all that the caller does meanwhile is done.
-    std::thread::yield_now();
     Ok(Asked {
         status,
         report,
