@@ -29,7 +29,7 @@ pub(crate) fn ours() -> Outcome {
     let text = "name = \"a\"\ncommand = [\"/bin/true\"]\n\
                 [limits]\nopen_files_max = 9223372036854775807\n";
     std::fs::write(file, text).unwrap();
-    end(run(&[file])).wants(125, &["because rlimits: setting a resource limit"]);
+    end(run(&[file])).wants(125, &["because rlimits: setting `limits.open_files_max`"]);
     // Found out inside only, and not the command's own failure.
     let text = "name = \"a\"\ncommand = [\"/bin/true\"]\nworking_directory = \"/nosuch\"\n";
     std::fs::write(file, text).unwrap();

@@ -1,6 +1,8 @@
 //! Wrong input: one error, with its place, and nothing made.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use cloison_tests::Outcome;
@@ -183,6 +185,9 @@ pub(crate) fn arguments() -> Outcome {
         assert_eq!(ended.out, "", "{words:?}");
     }
     assert_eq!(state(), [""; 0]);
+    let mut odd = run(&["--"]);
+    odd.arg("true").arg(OsStr::from_bytes(b"a\xff"));
+    end(odd).wants(125, &["the argument 6, `a", "is not text in UTF-8"]);
     Outcome::Passed
 }
 

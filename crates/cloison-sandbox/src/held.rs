@@ -13,11 +13,12 @@ use nix::unistd::Pid;
 
 use crate::NetworkNamespace;
 use crate::error::Error;
+use crate::layers::rlimits;
 use crate::plan::{Plan, Prepared, describe};
 use crate::posture::{Posture, Reading, SelfReport, Vantage};
 use crate::sandbox::Sandbox;
 use crate::spawner::{OnDrop, Spawned, errno};
-use crate::steps::StepList;
+use crate::steps::{Argument, Planned, StepList};
 
 /// How long a child may take to get ready.
 const READY_DEADLINE_MS: i64 = 10_000;
@@ -176,9 +177,13 @@ impl Held {
         if step.is_some_and(|step| matches!(step.op, Op::Execute | Op::ExecuteKept)) {
             return Error::Execute(Errno::from_raw(report.errno));
         }
+        let doing = |step: &Planned| match (step.op, step.arguments) {
+            (Op::SetLimit, [Argument::Number(resource), ..]) => rlimits::doing(resource),
+            (op, _) => describe(op),
+        };
         Error::Step {
             layer: step.and_then(|step| step.layer),
-            step: step.map_or("an unknown step", |step| describe(step.op)),
+            step: step.map_or("an unknown step", doing),
             errno: Errno::from_raw(report.errno),
         }
     }

@@ -18,6 +18,7 @@ mod terminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Verb};
 use crate::error::{EXIT_OURS, Error};
@@ -52,6 +53,17 @@ fn act(verb: Verb) -> Result<u8, Error> {
 
 /// Shows help, version, or what was typed wrongly.
 fn usage(error: &clap::Error) -> ExitCode {
+    let odd = std::env::args_os().enumerate().skip(1);
+    let odd = odd
+        .into_iter()
+        .find(|(_, argument)| argument.to_str().is_none());
+    if let (ErrorKind::InvalidUtf8, Some((at, argument))) = (error.kind(), odd) {
+        let shown = argument.to_string_lossy();
+        report::notice(&format!(
+            "the argument {at}, `{shown}`, is not text in UTF-8"
+        ));
+        return ExitCode::from(EXIT_OURS);
+    }
     // Whoever closed the pipe does not want to read it.
     match error.print() {
         Ok(()) | Err(_) => {}

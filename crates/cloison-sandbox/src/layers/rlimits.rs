@@ -33,6 +33,21 @@ pub(crate) fn decided(limits: &Limits) -> [(u64, u64); 16] {
     ]
 }
 
+/// What is being done when a limit is set: the setting of the spec, where it is
+/// one.
+pub(crate) fn doing(resource: u64) -> &'static str {
+    match resource {
+        4 => "setting `limits.core_bytes_max`, which may be above the caller's own",
+        6 => "setting `limits.processes_max`, which may be above the caller's own",
+        7 => "setting `limits.open_files_max`, which may be above the caller's own",
+        8 => "setting `limits.locked_bytes_max`, which may be above the caller's own",
+        11 => "setting `limits.pending_signals_max`, which may be above the caller's own",
+        12 => "setting `limits.message_queue_bytes_max`, which may be above the caller's own",
+        3 => "setting the limit on the stack to 8 MiB, which is above the caller's own",
+        _ => "taking away a limit that the caller has itself (see `ulimit -Ha`)",
+    }
+}
+
 pub(crate) fn steps(composition: &mut Composition<'_>) {
     if !composition.applies(Layer::Rlimits) {
         return;
