@@ -82,6 +82,14 @@ const WRONG: &[(&str, &[&str])] = &[
         &["/proc", "a mount of its own", "wrong.toml:8:10"],
     ),
     (
+        "[[mounts]]\nsource = \"/nosuch\"\ntarget = \"/a\"\n",
+        &["/nosuch: No such file", "wrong.toml:4:10"],
+    ),
+    (
+        "[root.directory]\npath = \"/nosuch\"\n",
+        &["/nosuch: No such file", "wrong.toml:4:8"],
+    ),
+    (
         "[environment]\nLISTEN_FDS = \"7\"\n",
         &["LISTEN_FDS", "the launch itself sets", "wrong.toml:4:14"],
     ),

@@ -38,7 +38,14 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
         (cloison_sandbox::Error::Refused(refused), Some(source)) => source.refused(&refused),
         (error, _) => kernel::explained(error, &waivers),
     };
-    lookup::settle(&mut spec)?;
+    // Before anything is made.
+    check_sources(&spec, source.as_ref())?;
+    lookup::settle(&mut spec).map_err(|error| match (&error, &source) {
+        (Error::Root { path, source: why }, Some(source)) => {
+            source.unusable(path, why.desc()).unwrap_or(error)
+        }
+        _ => error,
+    })?;
     spec.check().map_err(|error| refused(error.into()))?;
     // Sockets stand in it before the launch, which else makes one. It takes as
     // long as all that follows, up to the plan.
@@ -115,6 +122,20 @@ struct Ended {
     exit_code: u8,
     /// The layers that this host lacks and its operator waived.
     waived: Vec<Layer>,
+}
+
+/// What is to be mounted must be there.
+fn check_sources(spec: &Spec, source: Option<&Source>) -> Result<(), Error> {
+    for mount in &spec.mounts {
+        let Err(missing) = std::fs::metadata(&mount.source) else {
+            continue;
+        };
+        let (path, errno) = (mount.source.clone(), errno(&missing));
+        let placed = source.and_then(|source| source.unusable(&path, errno.desc()));
+        let plain = Error::Start(cloison_sandbox::Error::HostPath { path, errno });
+        return Err(placed.unwrap_or(plain));
+    }
+    Ok(())
 }
 
 /// The spec: what the command line says before what the file says.

@@ -125,6 +125,14 @@ impl Source {
         self.error(&refused.to_string(), self.place(refused), None)
     }
 
+    /// The error for a path of the host that this file names and that cannot be
+    /// used; `None` if it does not name it.
+    pub(crate) fn unusable(&self, path: &Path, why: &str) -> Option<Error> {
+        let document = DeTable::parse(&self.text).ok()?;
+        let place = naming(&DeValue::Table(document.get_ref().clone()), path)?;
+        Some(self.error(&format!("{}: {why}", path.display()), Some(place), None))
+    }
+
     fn error(&self, message: &str, place: Option<Range<usize>>, help: Option<String>) -> Error {
         // A place at the end of the file is one that cannot be shown.
         let end = self.text.len();
@@ -190,6 +198,22 @@ fn mount_on(table: &DeTable<'_>, target: &Path) -> Option<Range<usize>> {
     });
     let mut here = targets.filter(|(found, _)| Path::new(found) == target);
     here.next_back().map(|(_, place)| place)
+}
+
+/// The first text that names `path`.
+fn naming(value: &DeValue<'_>, path: &Path) -> Option<Range<usize>> {
+    let look = |value: &toml::Spanned<DeValue<'_>>| match value.get_ref() {
+        DeValue::String(text) if Path::new(text.as_ref()) == path => Some(value.span()),
+        inner => naming(inner, path),
+    };
+    match value {
+        DeValue::Array(array) => array.iter().find_map(look),
+        DeValue::Table(table) => ["root", "directory", "path", "mounts", "source"]
+            .iter()
+            .filter_map(|name| table.iter().find(|(key, _)| key.get_ref() == name))
+            .find_map(|(_, value)| look(value)),
+        _ => None,
+    }
 }
 
 /// The first text that holds a NUL.
