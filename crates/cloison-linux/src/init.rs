@@ -153,6 +153,11 @@ unsafe fn start(arguments: *const *const u8, environment: *const *const u8) -> u
 
 /// Ends with `code`, and says why where the command would have said something.
 fn fail(code: i32, why: &str) -> ! {
+    let all: [u64; 1] = [u64::MAX];
+    let at = all.as_ptr() as u64;
+    // SAFETY: a live set: SIGPIPE of a reader who has gone must not take the
+    // code away.
+    let _blocked = unsafe { raw(nr::RT_SIGPROCMASK, [2, at, 0, 8, 0, 0]) };
     for text in ["cloison: ", why, "\n"] {
         let (at, length) = (text.as_ptr() as u64, text.len() as u64);
         // SAFETY: a live string with its length. Nobody may be listening.

@@ -188,15 +188,14 @@ impl Spawner {
             })
     }
 
-    /// Ends it, if it has not, and reaps it, so that no zombie stays.
+    /// Reaps it, which has ended or is about to, so that no zombie stays. One
+    /// that is silent may be stopped: it is not waited for.
     fn reap(&self) {
-        if self.owner == std::process::id() {
+        let is_silent = matches!(self.ready.get(), Some(Err(SpawnError::Silent)));
+        if self.owner == std::process::id() && !is_silent {
             let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-            // An error of either means that somebody else in this process has
-            // reaped it.
-            if process.kill().is_ok() {
-                let _reaped = process.wait();
-            }
+            // An error means that somebody else in this process has reaped it.
+            let _reaped = process.wait();
         }
     }
 }
@@ -286,6 +285,7 @@ pub(crate) fn ask(sending: &Sending<'_>) -> Result<Asked, SpawnError> {
     let (report, childs_report) = pair().map_err(SpawnError::Protocol)?;
     let (status, spawners_status) = pair().map_err(SpawnError::Protocol)?;
     limit_waiting(&status).map_err(SpawnError::Protocol)?;
+    limit_waiting(&report).map_err(SpawnError::Protocol)?;
     let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(sending.descriptors.len() + 2);
     descriptors.push(childs_report.as_fd());
     descriptors.push(spawners_status.as_fd());
