@@ -6,9 +6,7 @@ use cloison_linux::host;
 use cloison_linux::steps::{Op, Report};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::stat::Mode;
-use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 
 use crate::NetworkNamespace;
@@ -19,9 +17,6 @@ use crate::posture::{Posture, Reading, SelfReport, Vantage};
 use crate::sandbox::Sandbox;
 use crate::spawner::{OnDrop, Spawned, errno};
 use crate::steps::{Argument, Planned, StepList};
-
-/// How long a child may take to get ready.
-const READY_DEADLINE_MS: i64 = 10_000;
 
 /// A sandbox with every layer on and its command not yet executed.
 ///
@@ -136,9 +131,6 @@ impl Held {
     }
 
     fn read_back(&mut self, observer: &Observer) -> Result<(), Error> {
-        let deadline = TimeVal::milliseconds(READY_DEADLINE_MS);
-        setsockopt(&self.spawned.report, sockopt::ReceiveTimeout, &deadline)
-            .map_err(|errno| self.failed(errno))?;
         let mut reading = observer.begin(self.spawned.pid)?;
         let mut report = self.receive()?.ok_or(Error::Died)?;
         self.own = observer.mount_namespace(self.spawned.pid);

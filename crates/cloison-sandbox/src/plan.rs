@@ -21,7 +21,7 @@ use crate::kernel::Kernel;
 use crate::layers::late::LateTrees;
 use crate::layers::mounts::Devices;
 use crate::posture::Posture;
-use crate::spawner::{ask, own_filters, spawn_directly};
+use crate::spawner::{ask, io_errno, own_filters, spawn_directly};
 use crate::steps::{Descriptor, Sending, StepList};
 use crate::{Layer, NetworkNamespace, Spec, UserNamespace, Waivers};
 
@@ -51,9 +51,17 @@ impl Prepared {
     /// [`Error::Refused`] without ids, [`Error::Namespace`],
     /// [`Error::Cgroup`], [`Error::Prepare`].
     pub fn new(spec: &Spec) -> Result<Self, Error> {
+        Self::beneath(&Hierarchies::find()?, spec)
+    }
+
+    /// The same, with the cgroup made in hierarchies that were found before.
+    ///
+    /// # Errors
+    /// As [`Prepared::new`].
+    pub fn beneath(hierarchies: &Hierarchies, spec: &Spec) -> Result<Self, Error> {
         let user = UserNamespace::begin(spec.ids.ok_or(Refused::NoIds)?)?;
         // Its process is made meanwhile.
-        let cgroup = Cgroup::create(&Hierarchies::find()?, &spec.name)?;
+        let cgroup = Cgroup::create(hierarchies, &spec.name)?;
         let devices = Devices::make().map_err(|errno| Error::prepare("/dev", errno))?;
         Ok(Self {
             user: user.finish()?,
@@ -121,10 +129,7 @@ impl Io {
                 .write(write)
                 .open("/dev/null")
                 .map(OwnedFd::from)
-                .map_err(|error| {
-                    let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                    Error::host_path("/dev/null".as_ref(), errno)
-                })
+                .map_err(|error| Error::host_path("/dev/null".as_ref(), io_errno(&error)))
         };
         Ok(Self {
             streams: Streams::Descriptors {

@@ -15,6 +15,8 @@ use crate::error::Error;
 use crate::held::Observer;
 use crate::plan::Prepared;
 use crate::posture::{Posture, SelfReport};
+#[cfg(feature = "tokio")]
+use crate::spawner::io_errno;
 use crate::spawner::{Spawned, errno};
 
 /// How a sandbox's command ended.
@@ -161,7 +163,7 @@ impl Sandbox {
         let pid = self.spawned.pid;
         let failed = |error: std::io::Error| Error::Process {
             pid,
-            errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+            errno: io_errno(&error),
         };
         let pidfd = self.spawned.pidfd.try_clone().map_err(failed)?;
         #[expect(

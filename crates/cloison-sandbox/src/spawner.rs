@@ -22,7 +22,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use crate::proc::fields::{decimal, lines};
 use crate::steps::Sending;
 
-/// How long the spawner may take to answer, and to take a request.
+/// How long the spawner, or a child, may take to answer and to take a request.
 const ANSWER_DEADLINE_S: i64 = 10;
 
 /// Why no child was made.
@@ -119,13 +119,24 @@ pub(crate) fn errno(errno: cloison_linux::sys::Errno) -> Errno {
     Errno::from_raw(errno.0)
 }
 
+/// The number of an error that the standard library gives for a call.
+pub(crate) fn io_errno(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
+}
+
+/// A pair of sockets, ours and the other's. Nobody waits for ever at ours: the
+/// other side may be stopped.
 fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
-    socketpair(
+    let (ours, theirs) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
         None,
         SockFlag::SOCK_CLOEXEC,
-    )
+    )?;
+    let deadline = TimeVal::seconds(ANSWER_DEADLINE_S);
+    setsockopt(&ours, sockopt::ReceiveTimeout, &deadline)?;
+    setsockopt(&ours, sockopt::SendTimeout, &deadline)?;
+    Ok((ours, theirs))
 }
 
 /// A sealed, anonymous copy of the static program, which only a root whom
@@ -135,7 +146,7 @@ fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// share.
 pub(crate) fn program(mode: u32) -> Result<OwnedFd, Errno> {
     let file = std::fs::File::from(host::executable_memfd(c"cloison").map_err(errno)?);
-    let io = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    let io = |error| io_errno(&error);
     (&file).write_all(PROGRAM).map_err(io)?;
     file.set_permissions(Permissions::from_mode(mode))
         .map_err(io)?;
@@ -150,7 +161,6 @@ pub(crate) fn program(mode: u32) -> Result<OwnedFd, Errno> {
 impl Spawner {
     fn start() -> Result<Self, SpawnError> {
         let (ours, theirs) = pair().map_err(SpawnError::Start)?;
-        limit_waiting(&ours).map_err(SpawnError::Start)?;
         let filters = own_filters().map_err(SpawnError::Start)?;
         let program = program(0o111).map_err(SpawnError::Start)?;
         let path = OsString::from(format!("/proc/self/fd/{}", program.as_raw_fd()));
@@ -161,9 +171,7 @@ impl Spawner {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(|error| {
-                SpawnError::Start(Errno::from_raw(error.raw_os_error().unwrap_or(0)))
-            })?;
+            .map_err(|error| SpawnError::Start(io_errno(&error)))?;
         Ok(Self {
             socket: ours,
             process: Mutex::new(process),
@@ -200,18 +208,10 @@ impl Spawner {
     }
 }
 
-/// Nobody who launches waits for ever for a spawner that is stopped.
-fn limit_waiting(socket: &OwnedFd) -> Result<(), Errno> {
-    let deadline = TimeVal::seconds(ANSWER_DEADLINE_S);
-    setsockopt(socket, sockopt::ReceiveTimeout, &deadline)?;
-    setsockopt(socket, sockopt::SendTimeout, &deadline)
-}
-
 /// How many seccomp filters the calling thread has: what it makes inherits
 /// them.
 pub(crate) fn own_filters() -> Result<u32, Errno> {
-    let status = std::fs::read("/proc/thread-self/status")
-        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+    let status = std::fs::read("/proc/thread-self/status").map_err(|error| io_errno(&error))?;
     // Before 5.9 there is no such line; nor is it looked for in the child.
     Ok(lines(&status)
         .find_map(|line| line.strip_prefix(b"Seccomp_filters:"))
@@ -284,8 +284,6 @@ pub(crate) fn ask(sending: &Sending<'_>) -> Result<Asked, SpawnError> {
     }
     let (report, childs_report) = pair().map_err(SpawnError::Protocol)?;
     let (status, spawners_status) = pair().map_err(SpawnError::Protocol)?;
-    limit_waiting(&status).map_err(SpawnError::Protocol)?;
-    limit_waiting(&report).map_err(SpawnError::Protocol)?;
     let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(sending.descriptors.len() + 2);
     descriptors.push(childs_report.as_fd());
     descriptors.push(spawners_status.as_fd());

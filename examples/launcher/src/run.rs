@@ -65,7 +65,7 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     let mut registration = state.register(exclusive, &spec.name, spec.ids, &hierarchies)?;
     spec.ids = Some(registration.ids());
 
-    let mut prepared = Prepared::new(&spec).map_err(&refused)?;
+    let mut prepared = Prepared::beneath(&hierarchies, &spec).map_err(&refused)?;
     let (sockets, relays) = match network {
         Some(network) => {
             let network = network.finish().map_err(|error| refused(error.into()))?;

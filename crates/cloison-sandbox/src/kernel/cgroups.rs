@@ -11,6 +11,7 @@ use nix::sys::stat::Mode;
 use super::probe::Found;
 use super::trial::{self, Trial};
 use super::{Absence, Feature, KernelError, NotNeeded, State};
+use crate::spawner::io_errno;
 use crate::{Cgroup, CgroupError, Hierarchies, Hierarchy, SandboxName};
 
 /// The name of the cgroup that is made, behind `cloison-`.
@@ -162,7 +163,7 @@ fn take_turn(hierarchies: &Hierarchies) -> Result<Flock<OwnedFd>, Failure> {
 fn owned(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     descriptor
         .try_clone_to_owned()
-        .map_err(|error| refused(Errno::from_raw(error.raw_os_error().unwrap_or(0))))
+        .map_err(|error| refused(io_errno(&error)))
 }
 
 /// A process enters, is frozen and thawed, and is ended.

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::layers::landlock::{self, Ruleset};
 use crate::layers::tree::{CONFINED, Filling, NO_EXEC, Swap, Tmpfs, Tree};
 use crate::plan::Composition;
-use crate::spawner::errno;
+use crate::spawner::{errno, io_errno};
 use crate::steps::StepList;
 
 /// One of them: where it stands, what its mount forbids, what Landlock allows.
@@ -46,7 +46,7 @@ pub(crate) fn keepers(composition: &Composition<'_>) -> Result<[OwnedFd; PLACES.
     // Any will do; each is one of its own, so that no other is lost with it.
     let copy = || {
         let copied = composition.prepared.user.as_fd().try_clone_to_owned();
-        copied.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+        copied.map_err(|error| io_errno(&error))
     };
     Ok([copy()?, copy()?, copy()?])
 }

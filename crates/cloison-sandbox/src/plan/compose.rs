@@ -16,7 +16,7 @@ use crate::plan::breaking::break_field;
 use crate::plan::expect::{Expectation, Found};
 use crate::plan::{Io, Plan, Prepared, Streams, Weakening, sockets};
 use crate::seccomp::Filters;
-use crate::spawner::program;
+use crate::spawner::{io_errno, program};
 use crate::spec::Init;
 use crate::steps::{Argument, Data, Slot, StepList};
 use crate::{IdRange, Layer, Spec, Waivers};
@@ -228,10 +228,8 @@ pub(super) fn compose(
         prepared,
         terminal,
         late,
-        credentials: to_fill.map_err(|error| {
-            let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0));
-            Error::prepare("/run/credentials", errno)
-        })?,
+        credentials: to_fill
+            .map_err(|error| Error::prepare("/run/credentials", io_errno(&error)))?,
     })
 }
 
@@ -251,10 +249,9 @@ fn open_streams(
         Streams::Terminal => {
             let (ours, theirs) = open_terminal()?;
             let copy = || {
-                theirs.try_clone().map_err(|error| {
-                    let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                    Error::prepare("the terminal", errno)
-                })
+                theirs
+                    .try_clone()
+                    .map_err(|error| Error::prepare("the terminal", io_errno(&error)))
             };
             Ok((Some(ours), [copy()?, copy()?, theirs]))
         }
