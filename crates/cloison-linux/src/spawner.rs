@@ -2,7 +2,7 @@
 //! its caller's wishes.
 //!
 //! Single-threaded, a few pages large, not dumpable, in a mount namespace of
-//! one empty 4 KiB tmpfs: a child's copy of its memory and of its mounts
+//! one 4 KiB tmpfs, bare but for a place to mount on: a child's copy of its memory and of its mounts
 //! costs next to nothing, however large the caller and the host's mount
 //! table are. It is the parent of what it makes, because an exec sets the
 //! exit signal back to SIGCHLD whatever clone3(2) was given: only a parent
