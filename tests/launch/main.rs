@@ -3,6 +3,7 @@
 
 mod broken;
 mod callers;
+mod exec;
 mod fields;
 mod ground;
 mod order;
@@ -118,6 +119,7 @@ fn main() -> ExitCode {
         quiet::act();
         return ExitCode::SUCCESS;
     }
-    let cases: Vec<Case> = CASES.iter().chain(BROKEN).copied().collect();
+    let all = CASES.iter().chain(exec::CASES).chain(BROKEN);
+    let cases: Vec<Case> = all.copied().collect();
     cloison_tests::main(cases.leak())
 }

@@ -11,6 +11,8 @@
 mod child;
 #[path = "../src/clone.rs"]
 mod clone;
+#[path = "../src/execs.rs"]
+mod execs;
 #[path = "../src/init.rs"]
 mod init;
 #[path = "../src/message.rs"]

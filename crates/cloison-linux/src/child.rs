@@ -187,6 +187,7 @@ impl Child {
             Op::Wait => self.wait(),
             Op::Execute => self.execute(a, b, c),
             Op::ExecuteKept => self.execute_kept(a, b),
+            Op::ExecuteFound => self.execute_found(a, b, c),
             Op::WriteBeneath => self.write_beneath(self.descriptor(a), b, c),
             Op::SetLoopbackUp => self.set_loopback_up(),
             Op::Exit => exit(0),
@@ -704,6 +705,32 @@ impl Child {
         let envp = self.data(environment);
         let program = self.kept as u64;
         self.done(nr::EXECVEAT, [program, empty, argv, envp, AT_EMPTY_PATH, 0])
+    }
+
+    /// As execvp(3) does: what may not be executed is worth more words than
+    /// what is not there.
+    fn execute_found(&self, paths: u64, arguments: u64, environment: u64) -> Result<()> {
+        const ENOENT: Errno = Errno(2);
+        const EACCES: Errno = Errno(13);
+        const ENOTDIR: Errno = Errno(20);
+        self.make_addresses(arguments);
+        self.make_addresses(environment);
+        let argv = self.data(arguments);
+        let envp = self.data(environment);
+        let mut why = ENOENT;
+        let mut at = paths;
+        loop {
+            let path = self.word(at);
+            if path == END {
+                return Err(why);
+            }
+            match self.done(nr::EXECVE, [self.data(path), argv, envp, 0, 0, 0]) {
+                Err(ENOENT | ENOTDIR) => {}
+                Err(EACCES) => why = EACCES,
+                other => return other,
+            }
+            at += 8;
+        }
     }
 
     /// Turns a list of offsets into the addresses that execve(2) reads.

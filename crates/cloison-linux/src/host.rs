@@ -558,6 +558,32 @@ pub fn receive_answer(socket: BorrowedFd<'_>) -> Result<Option<(Answer, Option<O
     Ok(Some((answer, passed)))
 }
 
+/// Receives one answer of an init, which may be anybody's by now: what it
+/// passes along is dropped. `None` when it is gone.
+///
+/// # Errors
+/// read(2); `EPROTO` for a datagram that is shorter.
+pub fn receive_answer_alone(socket: BorrowedFd<'_>) -> Result<Option<Answer>> {
+    let mut bytes = [0; Answer::BYTES];
+    let (at, length) = (bytes.as_mut_ptr() as u64, Answer::BYTES as u64);
+    let socket = socket.as_raw_fd() as u64;
+    loop {
+        // SAFETY: a live buffer with its length.
+        match check(unsafe { raw(nr::READ, [socket, at, length, 0, 0, 0]) }) {
+            // ECONNRESET is told once, before what the other end said last.
+            Err(Errno::EINTR | Errno(104)) => {}
+            Ok(0) => return Ok(None),
+            Ok(read) if read as u64 == length => {
+                // SAFETY: a live local, which the kernel wrote in full.
+                let bytes = unsafe { core::ptr::read_volatile(&raw const bytes) };
+                return Ok(Some(Answer::from_bytes(bytes)));
+            }
+            Ok(_) => return Err(Errno::EPROTO),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
 /// Receives a child's report; `None` when the child has executed or ended.
 ///
 /// # Errors

@@ -1,16 +1,19 @@
 //! The init: process 1 of a sandbox that wants one.
 //!
-//! It starts the command as process 2, hands on every signal it gets, reaps
-//! what is orphaned, and ends with the command's status. It is inside the
+//! It starts the command as process 2, hands on every signal it gets, makes the
+//! processes that somebody outside asks for, reaps what is orphaned, and ends
+//! with the command's status. It is inside the
 //! wall and trusted with nothing.
 
-use crate::sys::{Errno, check, exit, nr, raw};
+use crate::execs::Execs;
+use crate::sys::{Errno, by_value, check, exit, nr, raw};
 
 /// How the init was started: its first argument.
 ///
-/// Its value is the one byte `s` (the command leads a session of its own) or
+/// It begins with the byte `s` (the command leads a session of its own) or
 /// `t` (and descriptor 0 becomes that session's terminal). In capitals the
-/// command gets no inner Landlock domain: in controls without that layer.
+/// command gets no inner Landlock domain: in controls without that layer. A
+/// number behind it is the descriptor on which `exec` is listened for.
 const TERMINAL: u8 = b't';
 
 const SIGCHLD: u64 = 17;
@@ -40,10 +43,25 @@ pub unsafe fn run(arguments: *const *const u8, environment: *const *const u8) ->
     let (Ok(_), Ok(signals)) = (blocked, signals) else {
         exit(EXIT_INIT_FAILED);
     };
+    // SAFETY: the caller's promise: the mode is the second entry.
+    let mode = unsafe { arguments.add(1) };
+    // SAFETY: as above.
+    let mode = unsafe { core::ptr::read(mode) };
+    // SAFETY: as above: a NUL-terminated string.
+    let (mode, listener) = unsafe { parse(mode) };
+    if listener.is_some_and(|listener| close_on_exec(listener).is_err()) {
+        exit(EXIT_INIT_FAILED);
+    }
     // SAFETY: the caller's promise: at least three entries.
-    let command = unsafe { start(arguments, environment) };
-    keep_only(signals as u64);
+    let command = unsafe { start(mode, arguments, environment) };
+    keep_only(signals as u64, listener);
+    let mut execs = Execs::new(listener);
     loop {
+        match execs.wait(signals as i32) {
+            Ok(true) => {}
+            Ok(false) | Err(Errno::EINTR) => continue,
+            Err(_) => exit(EXIT_INIT_FAILED),
+        }
         // struct signalfd_siginfo: 128 bytes; the number is the first word.
         let mut info: [u32; 32] = [0; 32];
         let at = info.as_mut_ptr() as u64;
@@ -56,7 +74,7 @@ pub unsafe fn run(arguments: *const *const u8, environment: *const *const u8) ->
         }
         let signal = u64::from(info.first().copied().unwrap_or(0));
         if signal == SIGCHLD {
-            reap(command);
+            reap(command, &mut execs);
         } else {
             // A command that is gone needs no signal: its SIGCHLD follows.
             // SAFETY: kill(2) takes numbers.
@@ -65,10 +83,46 @@ pub unsafe fn run(arguments: *const *const u8, environment: *const *const u8) ->
     }
 }
 
-/// Closes all but `signals`: a pipe that the command closes must end.
-fn keep_only(signals: u64) {
+/// The mode, and the number behind it if there is one.
+///
+/// # Safety
+/// `text` is a NUL-terminated string.
+unsafe fn parse(text: *const u8) -> (u8, Option<i32>) {
+    // SAFETY: a NUL-terminated string has a first byte.
+    let mode = unsafe { core::ptr::read(text) };
+    let mut listener = None;
+    let mut at = text;
+    if mode != 0 {
+        loop {
+            // SAFETY: the byte before was not the NUL.
+            at = unsafe { at.add(1) };
+            // SAFETY: as above.
+            let byte = unsafe { core::ptr::read(at) };
+            if !byte.is_ascii_digit() {
+                break;
+            }
+            let digit = i32::from(byte.wrapping_sub(b'0'));
+            listener = Some(listener.unwrap_or(0i32).wrapping_mul(10).wrapping_add(digit));
+        }
+    }
+    (mode, listener)
+}
+
+fn close_on_exec(descriptor: i32) -> crate::sys::Result<i64> {
+    const F_SETFD: u64 = 2;
+    by_value(nr::FCNTL, [descriptor as u64, F_SETFD, 1, 0, 0, 0])
+}
+
+/// Closes all but these: a pipe that the command closes must end.
+fn keep_only(signals: u64, listener: Option<i32>) {
+    let other = listener.map_or(signals, |listener| listener as u64);
+    let (low, high) = (signals.min(other), signals.max(other));
     let last = u64::from(u32::MAX);
-    for [from, to] in [[0, signals.wrapping_sub(1)], [signals + 1, last]] {
+    for [from, to] in [
+        [0, low.wrapping_sub(1)],
+        [low + 1, high.wrapping_sub(1)],
+        [high + 1, last],
+    ] {
         if from <= to && to <= last {
             // SAFETY: close_range(2) takes numbers.
             let _closed = unsafe { raw(nr::CLOSE_RANGE, [from, to, 0, 0, 0, 0]) };
@@ -77,7 +131,7 @@ fn keep_only(signals: u64) {
 }
 
 /// Reaps every child; ends with the status of the command.
-fn reap(command: u64) {
+fn reap(command: u64, execs: &mut Execs) {
     const WNOHANG: u64 = 1;
     loop {
         let mut status: i32 = 0;
@@ -95,7 +149,7 @@ fn reap(command: u64) {
                     128 + signal
                 });
             }
-            Ok(pid) if pid > 0 => {}
+            Ok(pid) if pid > 0 => execs.ended(pid as u64, status),
             _ => return,
         }
     }
@@ -105,7 +159,11 @@ fn reap(command: u64) {
 ///
 /// # Safety
 /// As [`run`].
-unsafe fn start(arguments: *const *const u8, environment: *const *const u8) -> u64 {
+unsafe fn start(
+    mode: u8,
+    arguments: *const *const u8,
+    environment: *const *const u8,
+) -> u64 {
     // SAFETY: without CLONE_VM the child has memory of its own.
     let cloned = check(unsafe { raw(nr::CLONE, [SIGCHLD, 0, 0, 0, 0, 0]) });
     match cloned {
@@ -113,12 +171,6 @@ unsafe fn start(arguments: *const *const u8, environment: *const *const u8) -> u
         Ok(0) => {}
         Ok(pid) => return pid as u64,
     }
-    // SAFETY: the caller's promise: the mode is the second entry.
-    let mode = unsafe { arguments.add(1) };
-    // SAFETY: as above.
-    let mode = unsafe { core::ptr::read(mode) };
-    // SAFETY: a NUL-terminated string has a first byte.
-    let mode = unsafe { core::ptr::read(mode) };
     // SAFETY: setsid(2) has no argument.
     let session = check(unsafe { raw(nr::SETSID, [0; 6]) });
     // SAFETY: TIOCSCTTY takes numbers.

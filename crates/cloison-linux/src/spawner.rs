@@ -89,28 +89,8 @@ pub unsafe fn serve() -> ! {
 }
 
 fn tell(socket: i32, answer: &Answer, descriptor: i32) {
-    let bytes: [u8; Answer::BYTES] = as_bytes(answer);
     // A caller that is gone needs no answer; its end of file ends us.
-    let _unheard = send(socket, &bytes, descriptor);
-}
-
-fn as_bytes(answer: &Answer) -> [u8; Answer::BYTES] {
-    let Answer {
-        kind,
-        pid,
-        code,
-        detail,
-    } = *answer;
-    let mut bytes = [0; Answer::BYTES];
-    for (place, value) in bytes
-        .chunks_exact_mut(4)
-        .zip([kind, pid as u32, code as u32, detail as u32])
-    {
-        for (to, from) in place.iter_mut().zip(value.to_ne_bytes()) {
-            *to = from;
-        }
-    }
-    bytes
+    let _unheard = send(socket, &answer.bytes(), descriptor);
 }
 
 /// Makes itself small and private; returns the epoll descriptor.
@@ -280,7 +260,7 @@ fn launch(
     (report, status): (i32, i32),
 ) -> bool {
     let Some(place) = memory.watched.iter().position(|w| w.pidfd == 0) else {
-        return refuse(status, Errno(11), Place::Table); // EAGAIN
+        return refuse(status, Errno::EAGAIN, Place::Table);
     };
     let image = memory
         .image

@@ -8,7 +8,7 @@
 use core::mem::size_of;
 
 /// The first word of every block: changes when the layout does.
-pub const MAGIC: u64 = 0x436c_6f69_736f_6e04;
+pub const MAGIC: u64 = 0x436c_6f69_736f_6e05;
 /// The largest block that the spawner takes.
 pub const IMAGE_BYTES_MAX: usize = 128 * 1024;
 /// The most descriptors that one launch may carry.
@@ -185,6 +185,9 @@ ops! {
     /// Executes the program that [`Op::PlaceDescriptors`] kept: arguments,
     /// environment.
     ExecuteKept = 45 (List, List);
+    /// Executes the first of several paths that is there: paths, arguments,
+    /// environment.
+    ExecuteFound = 59 (List, List, List);
     /// Writes a string to a file beneath a directory descriptor.
     WriteBeneath = 46 (Slot, Text, Text);
     /// Sets `lo` up in the network namespace it is in.

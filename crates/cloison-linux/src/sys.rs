@@ -9,6 +9,8 @@ pub struct Errno(pub i32);
 impl Errno {
     /// Interrupted by a signal.
     pub const EINTR: Self = Self(4);
+    /// Not now.
+    pub const EAGAIN: Self = Self(11);
     /// No child, or not ours.
     pub const ECHILD: Self = Self(10);
     /// Invalid argument.
@@ -76,6 +78,7 @@ pub(crate) mod nr {
     pub(crate) const READ: i64 = 0;
     pub(crate) const WRITE: i64 = 1;
     pub(crate) const CLOSE: i64 = 3;
+    pub(crate) const POLL: i64 = 7;
     pub(crate) const RT_SIGACTION: i64 = 13;
     pub(crate) const RT_SIGPROCMASK: i64 = 14;
     pub(crate) const IOCTL: i64 = 16;
@@ -85,6 +88,7 @@ pub(crate) mod nr {
     pub(crate) const RECVMSG: i64 = 47;
     pub(crate) const BIND: i64 = 49;
     pub(crate) const GETSOCKNAME: i64 = 51;
+    pub(crate) const GETSOCKOPT: i64 = 55;
     pub(crate) const CLONE: i64 = 56;
     pub(crate) const EXECVE: i64 = 59;
     pub(crate) const WAIT4: i64 = 61;
@@ -120,6 +124,7 @@ pub(crate) mod nr {
     pub(crate) const MKDIRAT: i64 = 258;
     pub(crate) const MKNODAT: i64 = 259;
     pub(crate) const UNSHARE: i64 = 272;
+    pub(crate) const ACCEPT4: i64 = 288;
     pub(crate) const SIGNALFD4: i64 = 289;
     pub(crate) const EPOLL_CREATE1: i64 = 291;
     pub(crate) const DUP3: i64 = 292;
@@ -160,6 +165,7 @@ pub(crate) fn by_value(number: i64, arguments: [u64; 6]) -> Result<i64> {
     // SAFETY: this crate only, whose uses pass only values: each use is
     // of close, fchdir, umask, setsid, setresuid, setresgid, personality,
     // setpriority, unshare, setns, dup3, fcntl(F_DUPFD), close_range, kill,
-    // keyctl(JOIN, NULL), prctl with numbers, ioprio, landlock_restrict_self.
+    // keyctl(JOIN, NULL), prctl with numbers, ioprio, landlock_restrict_self,
+    // accept4 with two null addresses.
     check(unsafe { raw(number, arguments) })
 }

@@ -132,6 +132,11 @@ pub enum Refused {
     /// A variable that only the launch itself may set.
     #[error("`environment` names `{0}`, which the launch itself sets where sockets are handed in")]
     ListenVariable(String),
+    /// A socket for `exec` of a sandbox whose process 1 would not listen.
+    #[error(
+        "`init` is off, and only an init can start a second command: leave exec out or set it on"
+    )]
+    ExecWithoutInit,
     /// A root lacks a directory to mount on.
     #[error(
         "the root {} lacks the directory `{name}` to mount on: make it (mkdir -p)",

@@ -120,6 +120,9 @@ impl Held {
             return Err(Error::Died);
         }
         self.spawned.on_drop = OnDrop::Leave;
+        if let Some(listener) = &mut self.prepared.exec {
+            listener.leave();
+        }
         Ok(Sandbox::started(
             self.spawned,
             self.expected,

@@ -64,6 +64,7 @@
 
 pub mod cgroup;
 mod error;
+mod exec;
 mod held;
 mod ids;
 mod kernel;
@@ -83,6 +84,7 @@ mod waivers;
 
 pub use cgroup::{Cgroup, CgroupError, Hierarchies, Hierarchy};
 pub use error::{Error, Refused};
+pub use exec::{Exec, ExecError, ExecListener, ExecSocket, Execution};
 pub use held::Held;
 pub use ids::{IdRange, IdRangeError};
 pub use kernel::{
@@ -95,7 +97,7 @@ pub use namespaces::{
 };
 pub use plan::{Io, Plan, Prepared, Streams, Weakening};
 pub use posture::{Difference, Posture, PostureError, SelfReport, Vantage};
-pub use sandbox::{ExitStatus, Sandbox};
+pub use sandbox::{ExitStatus, Sandbox, Stopped};
 pub use spawner::{SpawnError, spawner_pid, start_spawner};
 pub use spec::{
     Access, Init, Limits, Mount, Proc, Profile, Root, SandboxName, SandboxNameError, Spec, Sysfs,

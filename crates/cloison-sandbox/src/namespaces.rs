@@ -286,14 +286,7 @@ impl NetworkPool {
 /// Asks for a process that makes a namespace.
 fn ask_for(list: &StepList) -> Result<Asked, NamespaceError> {
     let block = list.finish();
-    let descriptors = list
-        .descriptors()
-        .iter()
-        .filter_map(|descriptor| match descriptor {
-            crate::steps::Descriptor::Owned(owned) => Some(owned.as_fd()),
-            _ => None,
-        })
-        .collect();
+    let descriptors = list.all_owned().collect();
     Ok(ask(&Sending {
         block: &block,
         descriptors,

@@ -3,7 +3,7 @@
 mod breaking;
 mod compose;
 mod expect;
-mod sockets;
+pub(crate) mod sockets;
 mod weakening;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,6 +16,7 @@ pub use weakening::Weakening;
 
 use crate::cgroup::{Cgroup, Hierarchies, Hierarchy};
 use crate::error::{Error, Refused};
+use crate::exec::ExecListener;
 use crate::held::{Held, Observer, Ready};
 use crate::kernel::Kernel;
 use crate::layers::late::LateTrees;
@@ -40,6 +41,11 @@ pub struct Prepared {
     pub network: Option<NetworkNamespace>,
     /// The cgroup.
     pub cgroup: Cgroup,
+    /// Where its init listens for what [`Sandbox::exec`] asks; `None`: nobody
+    /// can start a second command in it.
+    ///
+    /// [`Sandbox::exec`]: crate::Sandbox::exec
+    pub exec: Option<ExecListener>,
     devices: Devices,
 }
 
@@ -67,6 +73,7 @@ impl Prepared {
             user: user.finish()?,
             network: None,
             cgroup,
+            exec: None,
             devices,
         })
     }
@@ -84,6 +91,25 @@ impl Prepared {
 
     pub(crate) fn devices(&self) -> &Devices {
         &self.devices
+    }
+
+    /// A descriptor of a block, which is `owned` by it or one of these.
+    pub(crate) fn descriptor<'a>(&'a self, descriptor: &'a Descriptor) -> BorrowedFd<'a> {
+        let user = self.user.as_fd();
+        match descriptor {
+            Descriptor::Owned(owned) => owned.as_fd(),
+            Descriptor::UserNamespace => user,
+            Descriptor::NetworkNamespace => self.network.as_ref().map_or(user, AsFd::as_fd),
+            Descriptor::Cgroup(at) => {
+                let placement = self.cgroup.placements().get(*at);
+                // Of version 2 the child is born in the directory.
+                placement.map_or(user, |placement| match placement.hierarchy() {
+                    Hierarchy::V2 => placement.directory(),
+                    Hierarchy::V1(_) => placement.entry(),
+                })
+            }
+            Descriptor::ExecListener => self.exec.as_ref().map_or(user, AsFd::as_fd),
+        }
     }
 }
 
@@ -276,29 +302,9 @@ impl Plan {
     }
 
     fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
-        let prepared = &self.prepared;
-        self.list
-            .descriptors()
-            .iter()
-            .map(|descriptor| match descriptor {
-                Descriptor::Owned(owned) => owned.as_fd(),
-                Descriptor::UserNamespace => prepared.user.as_fd(),
-                Descriptor::NetworkNamespace => prepared
-                    .network
-                    .as_ref()
-                    .map_or(prepared.user.as_fd(), AsFd::as_fd),
-                Descriptor::Cgroup(at) => prepared.cgroup.placements().get(*at).map_or(
-                    prepared.user.as_fd(),
-                    |placement| {
-                        // Of version 2 the child is born in the directory.
-                        if *placement.hierarchy() == Hierarchy::V2 {
-                            placement.directory()
-                        } else {
-                            placement.entry()
-                        }
-                    },
-                ),
-            })
+        let descriptors = self.list.descriptors().iter();
+        descriptors
+            .map(|descriptor| self.prepared.descriptor(descriptor))
             .collect()
     }
 }
@@ -354,7 +360,7 @@ pub(crate) fn describe(op: Op) -> &'static str {
         Op::Announce => "announcing what stands",
         Op::Report => "reporting",
         Op::Wait => "waiting",
-        Op::Execute | Op::ExecuteKept => "executing",
+        Op::Execute | Op::ExecuteKept | Op::ExecuteFound => "executing",
         Op::WriteBeneath => "writing a file",
         Op::SetLoopbackUp => "setting lo up",
         Op::Exit => "ending",

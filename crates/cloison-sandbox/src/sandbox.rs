@@ -1,19 +1,21 @@
 //! A running sandbox.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloison_linux::host;
-use cloison_linux::message::Answer;
+use cloison_linux::message::{Answer, CLD_EXITED};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
+use crate::CgroupError;
 use crate::error::Error;
+use crate::exec::{Exec, ExecError, ExecSocket, Execution};
 use crate::held::Observer;
-use crate::plan::Prepared;
+use crate::plan::{Prepared, Streams};
 use crate::posture::{Posture, SelfReport};
 #[cfg(feature = "tokio")]
 use crate::spawner::io_errno;
@@ -44,12 +46,30 @@ impl ExitStatus {
         }
     }
 
+    /// What a spawner or an init sends.
+    pub(crate) fn of_answer(answer: &Answer) -> Self {
+        if answer.code == CLD_EXITED {
+            Self::Exited(answer.detail)
+        } else {
+            Self::Signaled(answer.detail)
+        }
+    }
+
     fn of_wait(status: i32) -> Self {
         match status & 0x7f {
             0 => Self::Exited(status >> 8 & 0xff),
             signal => Self::Signaled(signal),
         }
     }
+}
+
+/// How a sandbox ended that was asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Within its time.
+    ByItself(ExitStatus),
+    /// Not within its time, or it was frozen.
+    Killed(ExitStatus),
 }
 
 /// How often, and how far apart, an ended process is looked at that nobody
@@ -193,6 +213,49 @@ impl Sandbox {
         }
     }
 
+    /// Starts a second command in it, through its init.
+    ///
+    /// # Errors
+    /// [`ExecError::NoListener`] where [`Prepared::exec`] was not set, and
+    /// [`ExecError`]: nothing was started.
+    pub fn exec(&self, exec: &Exec, streams: Streams) -> Result<Execution, ExecError> {
+        let listener = self.prepared.exec.as_ref().ok_or(ExecError::NoListener)?;
+        let network = self.prepared.network.as_ref().map(AsFd::as_fd);
+        ExecSocket::at(listener.path()).start_in(exec, streams, network)
+    }
+
+    /// Asks its command to end, by `signal`, and ends all of it when that has
+    /// not happened within `limit`. A frozen one is not let run to hear a
+    /// signal: it is ended at once.
+    ///
+    /// # Errors
+    /// [`Error::Process`], [`Error::Cgroup`].
+    pub fn stop(&mut self, signal: Signal, limit: Duration) -> Result<Stopped, Error> {
+        let is_frozen = match self.prepared.cgroup.is_frozen() {
+            Ok(is_frozen) => is_frozen,
+            Err(CgroupError::NoFreezer) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !is_frozen {
+            match self.signal(signal) {
+                Ok(()) | Err(Error::Died) => {}
+                Err(error) => return Err(error),
+            }
+            let end = Instant::now() + limit;
+            loop {
+                let left = end.saturating_duration_since(Instant::now());
+                let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+                match self.look(timeout)? {
+                    Some(status) => return Ok(Stopped::ByItself(status)),
+                    None if Instant::now() < end => {}
+                    None => break,
+                }
+            }
+        }
+        self.kill()?;
+        self.wait().map(Stopped::Killed)
+    }
+
     /// Ends every process in it, also a frozen one.
     ///
     /// # Errors
@@ -216,6 +279,9 @@ impl Sandbox {
         self.kill()?;
         let status = self.wait()?;
         self.prepared.cgroup.remove()?;
+        if let Some(listener) = &mut self.prepared.exec {
+            listener.take_back();
+        }
         Ok(status)
     }
 
@@ -226,6 +292,9 @@ impl Sandbox {
     pub fn into_prepared(mut self) -> Result<Prepared, Error> {
         if self.try_wait()?.is_none() {
             return Err(self.failed(Errno::EBUSY));
+        }
+        if let Some(listener) = &mut self.prepared.exec {
+            listener.take_back();
         }
         Ok(self.prepared)
     }
@@ -250,12 +319,7 @@ impl Sandbox {
         }
         match host::receive_answer(socket.as_fd()) {
             Ok(Some((answer, _))) if answer.kind == Answer::ENDED => {
-                const CLD_EXITED: i32 = 1;
-                Ok(Some(if answer.code == CLD_EXITED {
-                    ExitStatus::Exited(answer.detail)
-                } else {
-                    ExitStatus::Signaled(answer.detail)
-                }))
+                Ok(Some(ExitStatus::of_answer(&answer)))
             }
             Ok(Some(_)) => Err(self.failed(Errno::EPROTO)),
             // The spawner was ended. Whoever adopted the sandbox may be this

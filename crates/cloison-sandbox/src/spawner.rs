@@ -126,17 +126,22 @@ pub(crate) fn io_errno(error: &std::io::Error) -> Errno {
 
 /// A pair of sockets, ours and the other's. Nobody waits for ever at ours: the
 /// other side may be stopped.
-fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (ours, theirs) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
         None,
         SockFlag::SOCK_CLOEXEC,
     )?;
-    let deadline = TimeVal::seconds(ANSWER_DEADLINE_S);
-    setsockopt(&ours, sockopt::ReceiveTimeout, &deadline)?;
-    setsockopt(&ours, sockopt::SendTimeout, &deadline)?;
+    set_deadline(&ours)?;
     Ok((ours, theirs))
+}
+
+/// Lets nobody wait for ever at `socket`.
+pub(crate) fn set_deadline(socket: &OwnedFd) -> Result<(), Errno> {
+    let deadline = TimeVal::seconds(ANSWER_DEADLINE_S);
+    setsockopt(socket, sockopt::ReceiveTimeout, &deadline)?;
+    setsockopt(socket, sockopt::SendTimeout, &deadline)
 }
 
 /// A sealed, anonymous copy of the static program, which only a root whom

@@ -57,6 +57,8 @@ pub(crate) enum Descriptor {
     NetworkNamespace,
     /// The way into the cgroup in the n-th hierarchy.
     Cgroup(usize),
+    /// The socket on which the init listens.
+    ExecListener,
 }
 
 /// A block of steps while it is written.
@@ -163,12 +165,27 @@ impl StepList {
         &self.descriptors
     }
 
+    /// The descriptor at `slot`.
+    pub(crate) fn at(&self, Slot(slot): Slot) -> Option<&Descriptor> {
+        self.descriptors.get(usize::try_from(slot).ok()?)
+    }
+
     /// The descriptor of its own at `slot`.
-    pub(crate) fn owned(&self, Slot(slot): Slot) -> Option<BorrowedFd<'_>> {
-        match self.descriptors.get(usize::try_from(slot).ok()?)? {
+    pub(crate) fn owned(&self, slot: Slot) -> Option<BorrowedFd<'_>> {
+        match self.at(slot)? {
             Descriptor::Owned(owned) => Some(owned.as_fd()),
             _ => None,
         }
+    }
+
+    /// All its descriptors, of a list that owns each.
+    pub(crate) fn all_owned(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.descriptors
+            .iter()
+            .filter_map(|descriptor| match descriptor {
+                Descriptor::Owned(owned) => Some(owned.as_fd()),
+                _ => None,
+            })
     }
 
     /// Closes the descriptors of its own, when the child has used them.

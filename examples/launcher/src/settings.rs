@@ -162,6 +162,7 @@ impl Source {
             Refused::Nul => with_nul(&root),
             Refused::Variable(name) => below(&["environment", name]),
             Refused::Mounts(_) => below(&["mounts"]),
+            Refused::ExecWithoutInit => below(&["init"]),
             Refused::ListenVariable(name) => below(&["environment", name]),
             Refused::MountTarget(target)
             | Refused::MountOnOurs(target)

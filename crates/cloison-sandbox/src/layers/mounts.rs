@@ -132,8 +132,13 @@ pub(crate) fn devpts(composition: &Composition<'_>) -> Result<Tree, Errno> {
 
 /// Opens a terminal of that devpts: our side and the sandbox's.
 pub(crate) fn open_terminal(devpts: &Tree) -> Result<(OwnedFd, OwnedFd), Errno> {
+    open_peer(&devpts.mount)
+}
+
+/// Opens a terminal of the devpts at `mount`: our side and the other.
+pub(crate) fn open_peer(mount: &OwnedFd) -> Result<(OwnedFd, OwnedFd), Errno> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let ours = openat(&devpts.mount, "ptmx", flags, Mode::empty())?;
+    let ours = openat(mount, "ptmx", flags, Mode::empty())?;
     let theirs = host::open_terminal_peer(ours.as_fd()).map_err(errno)?;
     Ok((ours, theirs))
 }

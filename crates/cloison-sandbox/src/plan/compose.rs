@@ -6,6 +6,7 @@ use cloison_linux::steps::Op;
 
 use crate::error::{Error, Refused};
 use crate::kernel::{Feature, Kernel, LayerVerdict};
+use crate::layers::command::Sockets;
 use crate::layers::late::{self, LateTrees};
 use crate::layers::mounts::{Attached, Trees, attach, attach_late, devpts, open_terminal, pivot};
 use crate::layers::{
@@ -18,7 +19,7 @@ use crate::plan::{Io, Plan, Prepared, Streams, Weakening, sockets};
 use crate::seccomp::Filters;
 use crate::spawner::{io_errno, program};
 use crate::spec::Init;
-use crate::steps::{Argument, Data, Slot, StepList};
+use crate::steps::{Argument, Data, Descriptor, Slot, StepList};
 use crate::{IdRange, Layer, Spec, Waivers};
 
 /// The most sockets that can be handed in.
@@ -103,6 +104,9 @@ fn check(spec: &Spec, prepared: &Prepared, io: &Io) -> Result<IdRange, Error> {
         .into());
     }
     check_spec(spec)?;
+    if spec.init == Init::Off && prepared.exec.is_some() {
+        return Err(Refused::ExecWithoutInit.into());
+    }
     if io.sockets.len() > SOCKETS_MAX {
         return Err(Refused::Sockets(io.sockets.len()).into());
     }
@@ -190,6 +194,7 @@ pub(super) fn compose(
     let has_terminal = terminal.is_some();
     let sockets = io.sockets.len();
     let slots = keep(composition, streams, io.sockets, leaks);
+    let listens = composition.prepared.exec.is_some();
     session::steps(composition, slots.first().copied().filter(|_| has_terminal));
     speculation::steps(composition);
     capabilities::steps(composition, kept);
@@ -207,13 +212,17 @@ pub(super) fn compose(
     let installed = seccomp::steps(composition, filters)?;
     composition.list.push(None, Op::Report, []);
     composition.list.push(None, Op::Wait, []);
-    command::steps(composition, sockets, has_terminal);
+    let sockets = Sockets {
+        handed_in: sockets,
+        listener: listens.then_some(3 + sockets),
+    };
+    command::steps(composition, &sockets, has_terminal);
 
     let found = Found {
         kept,
         filters: installed,
         // What a weakened plan leaks is not expected.
-        slots: slots.into_iter().take(3 + sockets).collect(),
+        slots: slots.into_iter().take(sockets.behind()).collect(),
         has_terminal,
         has_program: program.is_some(),
         takes_terminal: has_terminal && spec.init == Init::Off,
@@ -258,19 +267,22 @@ fn open_streams(
     }
 }
 
-/// Adds what the command keeps, in the order of its numbers.
+/// Adds what process 1 keeps, in the order of its numbers: the command's
+/// streams and sockets, then that on which an init listens.
 fn keep(
     composition: &mut Composition<'_>,
     streams: [OwnedFd; 3],
     sockets: Vec<OwnedFd>,
     leaks: Vec<OwnedFd>,
 ) -> Vec<Slot> {
-    streams
-        .into_iter()
-        .chain(sockets)
-        .chain(leaks)
-        .map(|descriptor| composition.list.own(descriptor))
-        .collect()
+    let list = &mut composition.list;
+    let kept = streams.into_iter().chain(sockets);
+    let mut slots: Vec<Slot> = kept.map(|descriptor| list.own(descriptor)).collect();
+    if composition.prepared.exec.is_some() {
+        slots.push(list.descriptor(Descriptor::ExecListener));
+    }
+    slots.extend(leaks.into_iter().map(|leak| list.own(leak)));
+    slots
 }
 
 /// The init, if there is one: readable by nobody inside.

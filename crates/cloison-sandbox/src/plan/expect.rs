@@ -213,7 +213,7 @@ impl Expectation {
                 }
                 Layer::InheritedState => inherited(prepared, vantage, &mut expected)?,
                 Layer::Descriptors => {
-                    let links = self.links(steps);
+                    let links = self.links(steps, prepared);
                     expected.expect(Field::Descriptors, descriptors(links, has_program));
                 }
                 Layer::NotDumpable => {
@@ -246,12 +246,13 @@ impl Expectation {
 
     /// What each kept descriptor leads to, in the kernel's words. A terminal
     /// has a name that only its devpts knows.
-    fn links(&self, steps: &StepList) -> Vec<Option<String>> {
+    fn links(&self, steps: &StepList, prepared: &Prepared) -> Vec<Option<String>> {
         let slots = self.found.slots.iter().enumerate();
         slots
             .map(|(at, slot)| {
                 let is_terminal = self.found.has_terminal && at < 3;
-                let kept = steps.owned(*slot).filter(|_| !is_terminal)?;
+                let kept = steps.at(*slot).filter(|_| !is_terminal)?;
+                let kept = prepared.descriptor(kept);
                 let path = format!("/proc/self/fd/{}", kept.as_raw_fd());
                 let target = std::fs::read_link(path).ok()?;
                 Some(crate::proc::escaped(target.as_os_str().as_encoded_bytes()))

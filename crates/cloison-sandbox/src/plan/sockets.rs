@@ -4,7 +4,7 @@
 //! goes. One of the host's, handed in, can be disconnected and connected to
 //! whatever listens there.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cloison_linux::host;
 use nix::errno::Errno;
@@ -22,7 +22,23 @@ use crate::spawner::errno;
 /// # Errors
 /// [`Refused::ForeignSocket`], [`Error::Prepare`].
 pub(super) fn check(io: &Io, network: Option<BorrowedFd<'_>>) -> Result<(), Error> {
-    let streams = match &io.streams {
+    check_all(&io.streams, &io.sockets, network)
+}
+
+/// The same of streams alone.
+pub(crate) fn check_streams(
+    streams: &Streams,
+    network: Option<BorrowedFd<'_>>,
+) -> Result<(), Error> {
+    check_all(streams, &[], network)
+}
+
+fn check_all(
+    streams: &Streams,
+    sockets: &[OwnedFd],
+    network: Option<BorrowedFd<'_>>,
+) -> Result<(), Error> {
+    let streams = match streams {
         Streams::Descriptors {
             stdin,
             stdout,
@@ -30,7 +46,7 @@ pub(super) fn check(io: &Io, network: Option<BorrowedFd<'_>>) -> Result<(), Erro
         } => [Some(stdin), Some(stdout), Some(stderr)],
         Streams::Terminal => [None; 3],
     };
-    let all = streams.into_iter().chain(io.sockets.iter().map(Some));
+    let all = streams.into_iter().chain(sockets.iter().map(Some));
     for (number, descriptor) in (0..).zip(all) {
         let Some(descriptor) = descriptor else {
             continue;

@@ -1,0 +1,365 @@
+//! A second command in a running sandbox, started by its init.
+//!
+//! No process of the host ever enters: the init forks what is asked for, so
+//! that it has the namespaces, the filters, the keyring and the outer Landlock
+//! domain of process 1. The command of the sandbox is one layer deeper and can
+//! neither trace nor read what was started so.
+//!
+//! The init lies inside the wall. What it answers is an allegation, read with
+//! a deadline and without its descriptors.
+
+mod execution;
+mod listener;
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use cloison_linux::host::{self, attribute};
+use cloison_linux::message::Answer;
+use cloison_linux::steps::{IMAGE_BYTES_MAX, NONE, Op, Report};
+use nix::errno::Errno;
+
+pub use execution::Execution;
+pub use listener::ExecListener;
+
+use crate::error::Refused;
+use crate::layers::command::{check_texts, variables};
+use crate::layers::mounts::open_peer;
+use crate::plan::{Streams, sockets};
+use crate::spawner::{errno, pair};
+use crate::steps::StepList;
+
+/// Where a command without a slash in its name is looked for inside.
+const SEARCHED: [&str; 6] = [
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+];
+
+/// What is to be started in a running sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// The program and its arguments. A program without a slash is looked for
+    /// inside, in `/usr/local/sbin`, `/usr/local/bin`, `/usr/sbin`, `/usr/bin`,
+    /// `/sbin` and `/bin`, by the new process itself.
+    pub command: Vec<String>,
+    /// Its whole environment.
+    pub environment: BTreeMap<String, String>,
+    /// Where it starts, an absolute path inside.
+    pub working_directory: PathBuf,
+}
+
+impl Exec {
+    /// What runs `command` in `/` with no environment.
+    #[must_use]
+    pub fn new(command: Vec<String>) -> Self {
+        Self {
+            command,
+            environment: BTreeMap::new(),
+            working_directory: PathBuf::from("/"),
+        }
+    }
+
+    fn check(&self) -> Result<(), Refused> {
+        let Some(program) = self.command.first() else {
+            return Err(Refused::NoCommand);
+        };
+        if program.is_empty() || (program.contains('/') && !program.starts_with('/')) {
+            return Err(Refused::CommandNotAbsolute(program.clone()));
+        }
+        check_texts(&self.command, &self.environment, &self.working_directory)
+    }
+
+    /// The paths to try, in order.
+    fn paths(&self) -> Vec<String> {
+        match self.command.first() {
+            Some(program) if program.starts_with('/') => vec![program.clone()],
+            Some(program) => SEARCHED
+                .iter()
+                .map(|directory| format!("{directory}/{program}"))
+                .collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// The steps of the new process.
+    fn steps(&self, streams: [OwnedFd; 3], takes_terminal: bool) -> StepList {
+        let mut list = StepList::default();
+        let kept = streams.map(|stream| list.own(stream));
+        list.push(None, Op::ResetSignals, []);
+        list.push(None, Op::StartSession, []);
+        if takes_terminal {
+            let [stdin, ..] = kept;
+            list.push(None, Op::TakeTerminal, [stdin.into()]);
+        }
+        let slots = list.slots(kept);
+        list.push(
+            None,
+            Op::PlaceDescriptors,
+            [slots.into(), 3.into(), NONE.into()],
+        );
+        let directory = list.text(self.working_directory.as_os_str().as_encoded_bytes());
+        list.push(None, Op::EnterDirectory, [directory.into()]);
+        // A sandbox that was frozen meanwhile must not run this later, when
+        // nobody waits for it any more.
+        list.push(None, Op::Report, []);
+        list.push(None, Op::Wait, []);
+        let paths = list.list(self.paths());
+        let arguments = list.list(&self.command);
+        let environment = list.list(variables(&self.environment));
+        list.push(
+            None,
+            Op::ExecuteFound,
+            [paths.into(), arguments.into(), environment.into()],
+        );
+        list
+    }
+}
+
+/// Why nothing was started in a running sandbox.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecError {
+    /// What is asked for cannot be.
+    #[error("what is to be started is refused")]
+    Refused(#[from] Refused),
+    /// The sandbox has no init that listens.
+    #[error("the sandbox has no init that listens for commands, and nobody else may enter it")]
+    NoListener,
+    /// The socket at a path could not be made.
+    #[error("the socket {}: {errno}", path.display())]
+    Listen {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
+    /// The directory of a socket lets others in.
+    #[error("{} is not safe to listen in: only its owner, this user, may enter it", .0.display())]
+    OpenDirectory(PathBuf),
+    /// Nobody listens at the path: the sandbox has ended, or has no init.
+    #[error("nobody listens at {}: {errno}", path.display())]
+    Connect {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
+    /// Command and environment together may have about 120 KiB.
+    #[error("command and environment are too large")]
+    TooLarge,
+    /// Something that the start is made of could not be made.
+    #[error("making {what}: {errno}")]
+    Prepare {
+        /// What.
+        what: &'static str,
+        /// Why.
+        errno: Errno,
+    },
+    /// The init made no process: limits of the sandbox, or 32 commands are
+    /// running that were started so.
+    #[error("the init could make no process for it: {0}")]
+    Full(Errno),
+    /// A step of the new process failed.
+    #[error("{step}: {errno}")]
+    Step {
+        /// What was being done.
+        step: &'static str,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// The command could not be executed.
+    #[error("the command cannot be executed: {0}")]
+    Execute(Errno),
+    /// The init did not answer in time: the sandbox is frozen, starved or
+    /// hostile. Nothing was started and nothing will be.
+    #[error("the sandbox's init did not answer in time: is it frozen?")]
+    Deadline,
+    /// The sandbox, or the new process, ended before the command started.
+    #[error("the sandbox ended before the command started")]
+    Ended,
+    /// What came is no answer of an init of ours.
+    #[error("the sandbox's init gives answers that make no sense: it was taken over")]
+    Nonsense,
+}
+
+/// The way to the init of a running sandbox, for whoever can reach its path:
+/// also one that did not launch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecSocket {
+    path: PathBuf,
+}
+
+impl ExecSocket {
+    /// The one at `path`, which an [`ExecListener`] made. Nothing is opened.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Starts a command in the sandbox. It ends with [`Execution`]: dropped
+    /// while it runs, it gets `SIGHUP`, as when a terminal hangs up.
+    ///
+    /// With [`Streams::Terminal`] the command gets a terminal of its own, of a
+    /// devpts that nothing inside can reach by name: the sandbox's command, of
+    /// the same user, could open one in `/dev/pts` and read what is typed.
+    ///
+    /// # Errors
+    /// [`ExecError`]: nothing was started.
+    pub fn start(&self, exec: &Exec, streams: Streams) -> Result<Execution, ExecError> {
+        self.start_in(exec, streams, None)
+    }
+
+    /// The same with sockets of `network` among the streams.
+    pub(crate) fn start_in(
+        &self,
+        exec: &Exec,
+        streams: Streams,
+        network: Option<BorrowedFd<'_>>,
+    ) -> Result<Execution, ExecError> {
+        exec.check()?;
+        sockets::check_streams(&streams, network).map_err(refused)?;
+        let (terminal, streams) = match streams {
+            Streams::Descriptors {
+                stdin,
+                stdout,
+                stderr,
+            } => (None, [stdin, stdout, stderr]),
+            Streams::Terminal => {
+                let (ours, theirs) = open_terminal().map_err(prepare("a terminal"))?;
+                (Some(ours), theirs)
+            }
+        };
+        let list = exec.steps(streams, terminal.is_some());
+        let (connection, report) = self.send(&list)?;
+        await_start(&list, &connection, &report)?;
+        Ok(Execution::started(connection, terminal))
+    }
+
+    fn send(&self, list: &StepList) -> Result<(OwnedFd, OwnedFd), ExecError> {
+        let block = list.finish();
+        if block.len() * 8 > IMAGE_BYTES_MAX {
+            return Err(ExecError::TooLarge);
+        }
+        let connection = listener::connect(&self.path)?;
+        let (report, theirs) = pair().map_err(prepare("a pair of sockets"))?;
+        // A step list of this kind owns all its descriptors.
+        let descriptors: Vec<BorrowedFd<'_>> = list.all_owned().collect();
+        send(report.as_fd(), &block, &descriptors)?;
+        match send(connection.as_fd(), &[0], &[theirs.as_fd()]) {
+            Ok(()) => Ok((connection, report)),
+            Err(ExecError::Ended) => Err(why_ended(&connection)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn send(
+    socket: BorrowedFd<'_>,
+    words: &[u64],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), ExecError> {
+    match host::send_request(socket, words, descriptors).map_err(errno) {
+        Ok(()) => Ok(()),
+        Err(Errno::EPIPE | Errno::ECONNRESET) => Err(ExecError::Ended),
+        Err(Errno::EAGAIN) => Err(ExecError::Deadline),
+        Err(errno) => Err(prepare("the request")(errno)),
+    }
+}
+
+/// Lets the new process go on once it is ready, and sees it execute.
+fn await_start(list: &StepList, connection: &OwnedFd, report: &OwnedFd) -> Result<(), ExecError> {
+    match receive(list, report)? {
+        Some(found) if found.kind == Report::HELD => {}
+        Some(_) => return Err(ExecError::Nonsense),
+        None => return Err(why_ended(connection)),
+    }
+    match nix::unistd::write(report, b"1") {
+        Ok(_) => {}
+        Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(ExecError::Ended),
+        Err(errno) => return Err(prepare("the start")(errno)),
+    }
+    match receive(list, report)? {
+        // End of file: the socket went away with the exec.
+        None => Ok(()),
+        Some(_) => Err(ExecError::Nonsense),
+    }
+}
+
+fn receive(list: &StepList, report: &OwnedFd) -> Result<Option<Report>, ExecError> {
+    match host::receive_report(report.as_fd()).map_err(errno) {
+        Ok(Some(found)) if found.kind == Report::FAILED => Err(failed(list, &found)),
+        Ok(found) => Ok(found),
+        Err(Errno::EAGAIN) => Err(ExecError::Deadline),
+        Err(Errno::EPROTO) => Err(ExecError::Nonsense),
+        Err(errno) => Err(prepare("the answer")(errno)),
+    }
+}
+
+fn failed(list: &StepList, report: &Report) -> ExecError {
+    let errno = Errno::from_raw(report.errno);
+    let step = usize::try_from(report.step)
+        .ok()
+        .and_then(|at| list.steps().get(at));
+    match step {
+        Some(step) if step.op == Op::ExecuteFound => ExecError::Execute(errno),
+        Some(step) => ExecError::Step {
+            step: crate::plan::describe(step.op),
+            errno,
+        },
+        None => ExecError::Nonsense,
+    }
+}
+
+/// What the init says of a process that never reported.
+fn why_ended(connection: &OwnedFd) -> ExecError {
+    match execution::answer(connection) {
+        Ok(Some(answer)) if answer.kind == Answer::REFUSED => {
+            ExecError::Full(Errno::from_raw(answer.code))
+        }
+        Err(Errno::EPROTO) => ExecError::Nonsense,
+        _ => ExecError::Ended,
+    }
+}
+
+/// Our side of a new terminal, and its other side three times.
+fn open_terminal() -> Result<(OwnedFd, [OwnedFd; 3]), Errno> {
+    let devpts = host::new_mount(
+        c"devpts",
+        &[
+            (c"mode", Some(c"600")),
+            (c"ptmxmode", Some(c"600")),
+            (c"max", Some(c"1")),
+        ],
+        attribute::NO_SUID | attribute::NO_EXEC,
+    )
+    .map_err(errno)?;
+    let (ours, theirs) = open_peer(&devpts)?;
+    let copy = || {
+        let copied = theirs.try_clone();
+        copied.map_err(|error| crate::spawner::io_errno(&error))
+    };
+    Ok((ours, [copy()?, copy()?, theirs]))
+}
+
+fn prepare(what: &'static str) -> impl FnOnce(Errno) -> ExecError {
+    move |errno| ExecError::Prepare { what, errno }
+}
+
+fn refused(error: crate::Error) -> ExecError {
+    match error {
+        crate::Error::Refused(refused) => ExecError::Refused(refused),
+        crate::Error::Prepare { what, errno } => ExecError::Prepare { what, errno },
+        _ => ExecError::Nonsense,
+    }
+}
