@@ -174,9 +174,18 @@ pub(crate) fn state() -> Vec<String> {
             names.push(entry.unwrap().file_name().into_string().unwrap());
         }
     }
-    names.retain(|name| name != "lock" && name != "ids");
+    names.retain(|name| !["lock", "ids", "exec"].contains(&name.as_str()));
     names.sort();
     names
+}
+
+/// Where inits listen for commands.
+pub(crate) fn exec_sockets() -> Vec<String> {
+    let listed = std::fs::read_dir(format!("{STATE}/exec"));
+    let names = listed.into_iter().flatten();
+    names
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
 pub(crate) fn lives(pid: i64) -> bool {

@@ -12,6 +12,7 @@ mod samples;
 mod shown;
 mod streams;
 mod terminal;
+mod verbs;
 mod waits;
 
 use std::process::ExitCode;
@@ -55,6 +56,14 @@ const CASES: &[Case] = &[
     Case::new("full_state_is_an_error", damage::full),
     Case::new("sandbox_without_launcher_is_inspected", damage::orphaned),
     Case::new("stray_file_hides_no_process", damage::stray),
+    Case::new("exec_runs_a_command_beside_another", verbs::exec),
+    Case::new("exec_says_why_it_started_nothing", verbs::exec_refused),
+    Case::new("exec_hands_on_signals_and_hangs_up", verbs::exec_signals),
+    Case::new("exec_has_the_operators_terminal", terminal::of_exec),
+    Case::new("stop_ends_a_sandbox_and_its_launcher", verbs::stop),
+    Case::new("stop_removes_what_a_dead_launcher_left", verbs::stop_dead),
+    Case::new("freeze_and_thaw", verbs::freeze),
+    Case::new("verbs_refuse_what_does_not_run", verbs::absent),
     Case::new("signal_ends_a_wait_for_a_file", waits::on_a_file),
     Case::new("signal_ends_a_wait_for_the_lock", waits::on_the_lock),
     Case::new("what_a_server_wrote_last_arrives", relays::last_bytes),

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
 
-use super::ground::run;
+use super::ground::{Running, cloison, run};
 
 /// An operator's terminal with a launcher on it.
 struct Desk {
@@ -24,6 +24,10 @@ struct Desk {
 
 impl Desk {
     fn start(script: &str) -> Self {
+        Self::on(&run(&["sh", "-c", script]))
+    }
+
+    fn on(bare: &Command) -> Self {
         let size = Winsize {
             ws_row: 31,
             ws_col: 97,
@@ -32,7 +36,6 @@ impl Desk {
         };
         let pty = openpty(&size, None).unwrap();
         let side = || Stdio::from(pty.slave.try_clone().unwrap());
-        let bare = run(&["sh", "-c", script]);
         // The terminal is the launcher's own, so that it hears of sizes.
         let mut command = Command::new("setsid");
         command.arg("--ctty").arg(bare.get_program());
@@ -126,5 +129,29 @@ pub(crate) fn ended() -> Outcome {
     )
     .unwrap();
     desk.ends(128 + 15);
+    Outcome::Passed
+}
+
+/// The same through `exec`: a terminal, its size, its keys.
+pub(crate) fn of_exec() -> Outcome {
+    let running = Running::named("desk", &["sleep", "1000"]);
+    let mut typed = cloison(&["exec", "desk", "--"]);
+    typed.args([
+        "sh",
+        "-c",
+        "trap 'stty size; exit 7' INT; test -t 0 && echo $TERM; read line; echo got $line; \
+         ls /dev/pts; while :; do sleep 0.02; done",
+    ]);
+    let mut desk = Desk::on(&typed);
+    desk.wait_for("dumb\r\n");
+    let during = tcgetattr(&desk.line).unwrap();
+    assert_ne!(during, desk.before, "the terminal is not raw");
+    desk.type_in(b"hello\r");
+    // Its own terminal is in no devpts of the sandbox's.
+    desk.wait_for("got hello\r\nptmx\r\n");
+    desk.type_in(b"\x03");
+    desk.wait_for("31 97\r\n");
+    desk.ends(7);
+    running.terminate().wants(143, &[]);
     Outcome::Passed
 }

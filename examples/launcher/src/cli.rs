@@ -9,6 +9,7 @@ use clap::builder::EnumValueParser;
 use clap::{Arg, ArgAction, Args, Command, Parser, Subcommand};
 use clap_complete::Shell;
 use cloison_sandbox::SandboxName;
+use nix::sys::signal::Signal;
 
 /// Run programs in sandboxes that cannot reach each other.
 #[derive(Debug, Parser)]
@@ -24,7 +25,10 @@ Examples:
   cloison check                      Can this host start a sandbox?
   cloison run /usr/bin/id            Run a program of the host's /usr
   cloison run hello.toml             Run what a file describes
-  cloison inspect web                What encloses the sandbox `web`?"
+  cloison inspect web                What encloses the sandbox `web`?
+  cloison exec web -- sh             A shell beside its command
+  cloison freeze web                 Let nothing in it run, until `thaw`
+  cloison stop web                   End it"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -37,6 +41,10 @@ pub(crate) enum Verb {
     Check(Check),
     Run(Box<Run>),
     Inspect(Inspect),
+    Exec(Box<Exec>),
+    Stop(Stop),
+    Freeze(Freeze),
+    Thaw(Thaw),
     Completions(Completions),
     Man(Man),
 }
@@ -167,6 +175,113 @@ pub(crate) struct Inspect {
     pub(crate) format: Format,
 }
 
+/// Start a second command in a running sandbox
+///
+/// The sandbox's init makes it, in the same enclosure; no process of the host
+/// enters. The sandbox's own command cannot see, trace or read it, but it can
+/// signal it, and both share files. A COMMAND without a slash is looked for
+/// inside, in /usr/local/sbin, /usr/local/bin, /usr/sbin, /usr/bin, /sbin and /bin.
+///
+/// When input and output are a terminal, it gets a terminal of its own; else each
+/// stream is relayed through a pipe. The signals INT, TERM, HUP, QUIT, USR1 and
+/// USR2 are handed on. When this program ends before it, it gets HUP.
+///
+/// A sandbox with `init = "off"` has nobody who could start one.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit code:
+  that of the command, 128 + n if signal n ended it
+  1    no sandbox of this name runs
+  125  it could not be started; the message says why
+  126  the command cannot be executed
+  127  the command was not found
+
+Examples:
+  cloison exec web -- sh
+  cloison exec web --directory /tmp --env LANG=C.UTF-8 -- ls -l")]
+pub(crate) struct Exec {
+    /// The name of a sandbox that runs
+    #[arg(value_parser = name)]
+    pub(crate) name: SandboxName,
+    /// Set a variable in the environment of the command
+    ///
+    /// Else it holds HOME, PATH and, on a terminal, TERM.
+    #[arg(long, value_name = "K=V", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Start in this directory of the sandbox
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) directory: PathBuf,
+    #[command(flatten)]
+    pub(crate) state: State,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// End a sandbox
+///
+/// Its command gets a signal. What has not ended in time is killed, with every
+/// process in the sandbox. A frozen sandbox is not let run to hear a signal: it
+/// is killed at once. What a dead launcher left is removed, too.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit code:
+  0  nothing of it runs any more
+  1  no sandbox of this name runs
+  125  it could not be ended
+
+Examples:
+  cloison stop web
+  cloison stop web --signal QUIT --timeout-s 60
+  cloison stop web --timeout-s 0")]
+pub(crate) struct Stop {
+    /// The name of a sandbox that runs
+    #[arg(value_parser = name)]
+    pub(crate) name: SandboxName,
+    /// The signal that its command gets
+    #[arg(long, default_value = "TERM", value_parser = signal)]
+    pub(crate) signal: Signal,
+    /// How many seconds it has to end; 0: it is killed at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(..=86_400))]
+    pub(crate) timeout_s: u32,
+    #[command(flatten)]
+    pub(crate) state: State,
+}
+
+/// Let nothing in a sandbox run, until `thaw`
+///
+/// It comes back when every process of it stands still. Its sockets stay open:
+/// what is sent to them waits.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit code:
+  0  every process in it stands still
+  1  no sandbox of this name runs
+  125  it could not be frozen: some of it may run")]
+pub(crate) struct Freeze {
+    /// The name of a sandbox that runs
+    #[arg(value_parser = name)]
+    pub(crate) name: SandboxName,
+    #[command(flatten)]
+    pub(crate) state: State,
+}
+
+/// Let a frozen sandbox run again
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit code:
+  0  it runs, as it did before if it was not frozen
+  1  no sandbox of this name runs
+  125  it could not be thawed")]
+pub(crate) struct Thaw {
+    /// The name of a sandbox that runs
+    #[arg(value_parser = name)]
+    pub(crate) name: SandboxName,
+    #[command(flatten)]
+    pub(crate) state: State,
+}
+
 /// Write the completions for a shell to standard output
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -239,6 +354,17 @@ fn variable(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a variable is given as K=V".to_owned()),
     }
+}
+
+fn signal(text: &str) -> Result<Signal, String> {
+    let upper = text.to_ascii_uppercase();
+    let number = text.parse::<i32>().ok();
+    number
+        .map_or_else(
+            || format!("SIG{}", upper.trim_start_matches("SIG")).parse(),
+            Signal::try_from,
+        )
+        .map_err(|_| "a signal is a name, as TERM, or its number".to_owned())
 }
 
 fn name(text: &str) -> Result<SandboxName, String> {
@@ -344,6 +470,16 @@ mod tests {
         assert!(matches!(target("web"), Ok(Target::Name(_))));
         for bad in ["0", "-1", "99999999999", "1a", "Web", ""] {
             assert!(target(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn signal_is_a_name_or_a_number() {
+        for good in ["TERM", "SIGTERM", "term", "15"] {
+            assert_eq!(signal(good), Ok(Signal::SIGTERM), "{good}");
+        }
+        for bad in ["", "SIG", "NOSUCH", "0", "99", "-1"] {
+            assert!(signal(bad).is_err(), "{bad}");
         }
     }
 

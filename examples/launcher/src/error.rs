@@ -33,6 +33,22 @@ pub(crate) enum Error {
         name: SandboxName,
         source: cloison_sandbox::Error,
     },
+    /// A second command was not started in it.
+    #[error("`{program}` was not started in the sandbox {name}")]
+    Exec {
+        name: SandboxName,
+        program: String,
+        source: cloison_sandbox::ExecError,
+    },
+    #[error("the sandbox {0} ended while the command ran")]
+    EndedAround(SandboxName),
+    #[error("the sandbox {0} was killed and does not end: a process of it is stuck in the kernel")]
+    StaysAlive(SandboxName),
+    #[error("the sandbox {name} has ended, but its launcher, process {launcher}, stays")]
+    LauncherStays { name: SandboxName, launcher: i32 },
+    /// The socket for `exec` could not be made.
+    #[error("a socket to listen for commands was not made")]
+    ExecListener(#[source] cloison_sandbox::ExecError),
     #[error("the kernel could not be asked what it can do")]
     Kernel(#[from] KernelError),
     #[error("no command is given")]
@@ -108,7 +124,11 @@ impl Error {
         match self {
             Self::NotOnPath(_) | Self::NoProgram { .. } => EXIT_NOT_FOUND,
             Self::NotExecutable { .. } => EXIT_NOT_EXECUTABLE,
-            Self::Start(cloison_sandbox::Error::Execute(errno)) => match errno {
+            Self::Start(cloison_sandbox::Error::Execute(errno))
+            | Self::Exec {
+                source: cloison_sandbox::ExecError::Execute(errno),
+                ..
+            } => match errno {
                 Errno::ENOENT => EXIT_NOT_FOUND,
                 Errno::EACCES | Errno::ENOEXEC => EXIT_NOT_EXECUTABLE,
                 _ => EXIT_OURS,
@@ -123,6 +143,11 @@ impl Error {
     pub(crate) fn remedy(&self) -> Option<String> {
         let fixed = match self {
             Self::Start(cloison_sandbox::Error::Unavailable(missing)) => missing.remedy,
+            Self::Exec { source, .. } => return exec_remedy(source).map(str::to_owned),
+            Self::StaysAlive(_) => "see what it waits for: `cat /proc/PID/stack`; then again",
+            Self::LauncherStays { .. } => {
+                "end that launcher: what it left is removed at the next start"
+            }
             Self::NoCommand => {
                 "give one: `cloison run ls /`, or a FILE.toml; `cloison run --help` has more"
             }
@@ -141,6 +166,21 @@ impl Error {
             _ => return None,
         };
         Some(fixed.to_owned())
+    }
+}
+
+fn exec_remedy(error: &cloison_sandbox::ExecError) -> Option<&'static str> {
+    use cloison_sandbox::ExecError;
+    match error {
+        ExecError::Connect { .. } | ExecError::NoListener => Some(
+            "a sandbox has one if it was launched with `init = \"on\"`, by this version or a later one",
+        ),
+        ExecError::Deadline => Some("`cloison inspect NAME` says whether it is frozen"),
+        ExecError::Full(_) => Some("end one of the commands that run in it, or raise its limits"),
+        ExecError::Nonsense => {
+            Some("freeze it, `cloison freeze NAME`, and look at it from outside")
+        }
+        _ => None,
     }
 }
 

@@ -1,8 +1,10 @@
 //! The launcher `cloison`: runs sandboxes, and says what encloses them.
 
+mod attend;
 mod check;
 mod cli;
 mod error;
+mod exec;
 mod inspect;
 mod kernel;
 mod lookup;
@@ -10,8 +12,11 @@ mod manual;
 mod pool;
 mod report;
 mod run;
+mod running;
 mod settings;
+mod signals;
 mod state;
+mod stop;
 mod streams;
 mod terminal;
 
@@ -46,6 +51,10 @@ fn act(verb: Verb) -> Result<u8, Error> {
         Verb::Check(options) => check::check(&options),
         Verb::Run(options) => run::run(*options),
         Verb::Inspect(options) => inspect::inspect(&options),
+        Verb::Exec(options) => exec::exec(*options),
+        Verb::Stop(options) => stop::stop(&options),
+        Verb::Freeze(options) => stop::freeze(&options),
+        Verb::Thaw(options) => stop::thaw(&options),
         Verb::Completions(options) => manual::completions(&options),
         Verb::Man(options) => manual::pages(&options),
     }

@@ -1,29 +1,27 @@
 //! `cloison run`: one sandbox in the foreground.
 
 mod listen;
-mod signals;
 
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use cloison_sandbox::{
-    Access, Hierarchies, Io, Layer, NetworkNamespace, Plan, Prepared, Root, Sandbox, SandboxName,
-    Spec, Streams,
+    Access, Hierarchies, Init, Io, Layer, NetworkNamespace, Plan, Prepared, Root, Sandbox,
+    SandboxName, Spec,
 };
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
-use crate::error::{Error, call};
+use crate::attend::{Connection, hand_on, streams_wanted, wait_for_output};
+use crate::error::Error;
 use crate::report::say_json;
 use crate::settings::{self, Source};
+use crate::signals::Signals;
 use crate::state::State;
-use crate::streams::{self, Ends};
-use crate::terminal::{self, Terminal};
-use crate::{cli, kernel, lookup, pool};
+use crate::{cli, kernel, lookup, pool, terminal};
 
 use listen::{Listeners, Relays};
-use signals::{Received, Signals};
 
 /// Runs the sandbox and gives the exit code of its command.
 pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
@@ -66,6 +64,9 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     spec.ids = Some(registration.ids());
 
     let mut prepared = Prepared::beneath(&hierarchies, &spec).map_err(&refused)?;
+    if spec.init == Init::On {
+        prepared.exec = Some(registration.exec_listener()?);
+    }
     let (sockets, relays) = match network {
         Some(network) => {
             let network = network.finish().map_err(|error| refused(error.into()))?;
@@ -75,12 +76,7 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
         }
         None => (Vec::new(), Relays::default()),
     };
-    let (streams, ends) = if terminal::is_wanted() {
-        (Streams::Terminal, None)
-    } else {
-        let (streams, ends) = streams::pipes()?;
-        (streams, Some(ends))
-    };
+    let (streams, ends) = streams_wanted()?;
     let io = Io { streams, sockets };
     let mut held = Plan::new(&spec, &kernel, &waivers, prepared, io)
         .map_err(&refused)?
@@ -168,7 +164,13 @@ fn settle(options: &cli::Run) -> Result<(Spec, Option<Source>), Error> {
 fn bare() -> Result<Spec, Error> {
     let name = SandboxName::new(format!("run-{}", std::process::id()));
     let mut spec = Spec::new(name?, Vec::new());
-    let environment = &mut spec.environment;
+    spec.environment = plain_environment();
+    Ok(spec)
+}
+
+/// What a command finds that nobody described.
+pub(crate) fn plain_environment() -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::new();
     environment.insert("HOME".to_owned(), "/".to_owned());
     environment.insert("PATH".to_owned(), lookup::PATH.to_owned());
     // The operator's, but only a plain word.
@@ -179,33 +181,7 @@ fn bare() -> Result<Spec, Error> {
     if let Some(term) = term.filter(|_| terminal::is_wanted()) {
         environment.insert("TERM".to_owned(), term);
     }
-    Ok(spec)
-}
-
-/// The sandbox's streams, and the operator's terminal if it has one.
-struct Connection {
-    ends: Ends,
-    terminal: Option<Terminal>,
-}
-
-impl Connection {
-    fn make(terminal: Option<OwnedFd>, ends: Option<Ends>) -> Result<Self, Error> {
-        match (terminal, ends) {
-            (Some(side), None) => {
-                let terminal = Terminal::connect(side)?;
-                let ends = streams::of_terminal(terminal.side()?, terminal.side()?)?;
-                Ok(Self {
-                    ends,
-                    terminal: Some(terminal),
-                })
-            }
-            (_, Some(ends)) => Ok(Self {
-                ends,
-                terminal: None,
-            }),
-            (None, None) => Err(Error::Start(cloison_sandbox::Error::Died)),
-        }
-    }
+    environment
 }
 
 /// Carries bytes and signals until the sandbox has ended and its output has
@@ -228,7 +204,11 @@ fn attend(
             return Err(error);
         }
     };
-    let attended = hand_on(&sandbox, terminal.as_ref(), signals);
+    let send = |signal| match sandbox.signal(signal) {
+        Ok(()) | Err(cloison_sandbox::Error::Died) => Ok(()),
+        Err(error) => Err(Error::Start(error)),
+    };
+    let attended = hand_on(&sandbox, send, terminal.as_ref(), signals);
     // Whatever happened, it is taken away.
     let status = sandbox.remove().map_err(out_of_control);
     attended?;
@@ -237,66 +217,6 @@ fn attend(
     drop(terminal);
     let code = code.ok_or(Error::StatusUnknown)?;
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
-}
-
-/// Hands signals on until the sandbox ends.
-fn hand_on(
-    sandbox: &Sandbox,
-    terminal: Option<&Terminal>,
-    signals: &mut Signals,
-) -> Result<(), Error> {
-    loop {
-        if wait(sandbox, signals)? {
-            return Ok(());
-        }
-        while let Some(received) = signals.next()? {
-            match (received, terminal) {
-                (Received::ForCommand(signal), _) => match sandbox.signal(signal) {
-                    Ok(()) | Err(cloison_sandbox::Error::Died) => {}
-                    Err(error) => return Err(Error::Start(error)),
-                },
-                (Received::NewSize, Some(terminal)) => terminal.pass_size(),
-                (Received::Stop, Some(terminal)) => {
-                    terminal.restore()?;
-                    signals::stop()?;
-                    terminal.set_raw()?;
-                    terminal.pass_size();
-                }
-                (Received::Stop, None) => signals::stop()?,
-                (Received::NewSize, None) => {}
-            }
-        }
-    }
-}
-
-/// Waits until all output has arrived, or a signal says that nobody wants it.
-fn wait_for_output(arrived: &OwnedFd, signals: &mut Signals) -> Result<(), Error> {
-    loop {
-        if wait(arrived, signals)? {
-            return Ok(());
-        }
-        while let Some(received) = signals.next()? {
-            match received {
-                Received::ForCommand(_) => return Ok(()),
-                Received::Stop => signals::stop()?,
-                Received::NewSize => {}
-            }
-        }
-    }
-}
-
-/// Waits for `end` or a signal; whether it was `end`.
-fn wait(end: &impl AsFd, signals: &Signals) -> Result<bool, Error> {
-    let mut waiting = [
-        PollFd::new(end.as_fd(), PollFlags::POLLIN),
-        PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-    ];
-    match poll(&mut waiting, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(errno) => return Err(call("waiting")(errno)),
-    }
-    let [end, _] = waiting;
-    Ok(end.revents().is_some_and(|events| !events.is_empty()))
 }
 
 /// An error of the standard library, as ours are.

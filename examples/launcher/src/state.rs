@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cloison_sandbox::posture::Knowledge;
-use cloison_sandbox::{Cgroup, CgroupError, Held, Hierarchies, IdRange, SandboxName};
+use cloison_sandbox::{Cgroup, CgroupError, ExecListener, Held, Hierarchies, IdRange, SandboxName};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -31,6 +31,9 @@ const LOCK_PAUSE_MIN: Duration = Duration::from_millis(1);
 const LOCK_PAUSE_MAX: Duration = Duration::from_millis(20);
 /// How long a launcher that failed waits to strike out its record.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the inits of sandboxes listen.
+const EXEC: &str = "exec";
 
 /// A directory that only its owner, this user, can change.
 #[derive(Debug)]
@@ -81,9 +84,33 @@ impl State {
             });
         }
         make(&directory.join("ids"))?;
+        make(&directory.join(EXEC))?;
         Ok(Self {
             directory: directory.to_owned(),
         })
+    }
+
+    /// Where the init of `name` listens for commands.
+    pub(crate) fn exec_path(directory: &Path, name: &SandboxName) -> PathBuf {
+        directory.join(EXEC).join(name.as_str())
+    }
+
+    /// Who launched `name`, as long as that is written down.
+    pub(crate) fn launcher_of(
+        directory: &Path,
+        name: &SandboxName,
+    ) -> Result<Option<Process>, Error> {
+        match Record::read(&record::path(directory, name)) {
+            Ok(record) => Ok(Some(record.launcher)),
+            Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes what dead launchers left.
+    pub(crate) fn tidy(&self, go_on: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
+        let exclusive = self.lock(go_on)?;
+        self.sweep(&exclusive).map(drop)
     }
 
     /// The record of `name`, if its launcher lives or its sandbox does.
@@ -174,6 +201,7 @@ impl State {
         ids: IdRange,
         _exclusive: &Exclusive,
     ) -> Result<(), Error> {
+        remove(&Self::exec_path(&self.directory, name))?;
         remove(&record::path(&self.directory, name))?;
         remove(&self.range_path(ids))
     }
@@ -274,6 +302,7 @@ impl State {
                 Err(error) => return Err(remains(error)),
             }
         }
+        remove(&Self::exec_path(&self.directory, &record.name))?;
         remove(&self.range_path(record.ids))
     }
 }
@@ -282,6 +311,12 @@ impl Registration {
     /// The range of ids.
     pub(crate) fn ids(&self) -> IdRange {
         self.ids
+    }
+
+    /// The socket on which its init will listen.
+    pub(crate) fn exec_listener(&self) -> Result<ExecListener, Error> {
+        let path = State::exec_path(&self.state.directory, &self.record.name);
+        ExecListener::bind(&path).map_err(Error::ExecListener)
     }
 
     /// Writes down the sandbox itself, before it runs anything foreign.

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// How long a killed process may take to end.
 const END_TIMEOUT_MS: u16 = 2000;
@@ -40,20 +40,25 @@ impl Process {
         }
     }
 
-    /// Ends it if it still lives, and waits until it has ended.
-    pub(crate) fn kill(&self) -> Result<(), Errno> {
+    /// A descriptor of it, which cannot be another's; none if it has ended.
+    pub(crate) fn open(&self) -> Result<Option<OwnedFd>, Errno> {
         let Some(pid) = Pid::from_raw(self.pid) else {
-            return Ok(());
+            return Ok(None);
         };
         let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
-            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
             Err(errno) => return Err(Errno::from_raw(errno.raw_os_error())),
         };
         // Asked after the descriptor was opened: it is this very process.
-        if !self.lives()? {
+        Ok(self.lives()?.then_some(pidfd))
+    }
+
+    /// Ends it if it still lives, and waits until it has ended.
+    pub(crate) fn kill(&self) -> Result<(), Errno> {
+        let Some(pidfd) = self.open()? else {
             return Ok(());
-        }
+        };
         match pidfd_send_signal(&pidfd, Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(errno) => return Err(Errno::from_raw(errno.raw_os_error())),

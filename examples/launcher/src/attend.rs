@@ -1,0 +1,106 @@
+//! Carrying bytes and signals between the operator and a command inside.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use cloison_sandbox::Streams;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+
+use crate::error::{Error, call};
+use crate::signals::{self, Received, Signals};
+use crate::streams::{self, Ends};
+use crate::terminal::{self, Terminal};
+
+/// A terminal if the operator has one, else pipes and our ends of them.
+pub(crate) fn streams_wanted() -> Result<(Streams, Option<Ends>), Error> {
+    if terminal::is_wanted() {
+        return Ok((Streams::Terminal, None));
+    }
+    let (streams, ends) = streams::pipes()?;
+    Ok((streams, Some(ends)))
+}
+
+/// The sandbox's streams, and the operator's terminal if it has one.
+pub(crate) struct Connection {
+    pub(crate) ends: Ends,
+    pub(crate) terminal: Option<Terminal>,
+}
+
+impl Connection {
+    pub(crate) fn make(terminal: Option<OwnedFd>, ends: Option<Ends>) -> Result<Self, Error> {
+        match (terminal, ends) {
+            (Some(side), None) => {
+                let terminal = Terminal::connect(side)?;
+                let ends = streams::of_terminal(terminal.side()?, terminal.side()?)?;
+                Ok(Self {
+                    ends,
+                    terminal: Some(terminal),
+                })
+            }
+            (_, Some(ends)) => Ok(Self {
+                ends,
+                terminal: None,
+            }),
+            (None, None) => Err(Error::Start(cloison_sandbox::Error::Died)),
+        }
+    }
+}
+
+/// Hands signals on by `send` until `running` ends, which can then be read.
+pub(crate) fn hand_on(
+    running: &impl AsFd,
+    send: impl Fn(Signal) -> Result<(), Error>,
+    terminal: Option<&Terminal>,
+    signals: &mut Signals,
+) -> Result<(), Error> {
+    loop {
+        if wait(running, signals)? {
+            return Ok(());
+        }
+        while let Some(received) = signals.next()? {
+            match (received, terminal) {
+                (Received::ForCommand(signal), _) => send(signal)?,
+                (Received::NewSize, Some(terminal)) => terminal.pass_size(),
+                (Received::Stop, Some(terminal)) => {
+                    terminal.restore()?;
+                    signals::stop()?;
+                    terminal.set_raw()?;
+                    terminal.pass_size();
+                }
+                (Received::Stop, None) => signals::stop()?,
+                (Received::NewSize, None) => {}
+            }
+        }
+    }
+}
+
+/// Waits until all output has arrived, or a signal says that nobody wants it.
+pub(crate) fn wait_for_output(arrived: &OwnedFd, signals: &mut Signals) -> Result<(), Error> {
+    loop {
+        if wait(arrived, signals)? {
+            return Ok(());
+        }
+        while let Some(received) = signals.next()? {
+            match received {
+                Received::ForCommand(_) => return Ok(()),
+                Received::Stop => signals::stop()?,
+                Received::NewSize => {}
+            }
+        }
+    }
+}
+
+/// Waits for `end` or a signal; whether it was `end`.
+fn wait(end: &impl AsFd, signals: &Signals) -> Result<bool, Error> {
+    let mut waiting = [
+        PollFd::new(end.as_fd(), PollFlags::POLLIN),
+        PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+    ];
+    match poll(&mut waiting, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(call("waiting")(errno)),
+    }
+    let [end, _] = waiting;
+    Ok(end.revents().is_some_and(|events| !events.is_empty()))
+}
