@@ -235,11 +235,17 @@ pub struct Mount {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Init {
-    /// It does: it reaps orphans and forwards signals.
+    /// It does: it reaps orphans, forwards signals, and makes what
+    /// [`Sandbox::exec`] asks for.
+    ///
+    /// [`Sandbox::exec`]: crate::Sandbox::exec
     #[default]
     On,
-    /// The command is process 1 itself: it must reap what is orphaned, and a
-    /// signal that it does not handle is ignored.
+    /// The command is process 1 itself. That saves one process and its start,
+    /// and costs: nothing can be started in the sandbox later, the command must
+    /// reap what is orphaned, a signal that it does not handle is ignored, so
+    /// that a stop waits for its deadline and kills, and the command has no
+    /// inner Landlock domain.
     Off,
 }
 
