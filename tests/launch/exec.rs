@@ -369,7 +369,8 @@ fn dropped() -> Outcome {
     let directory = Private::new("dropped");
     let sandbox = launch(&sleeper("dropped"), &directory);
     let (streams, mut output) = captured();
-    let script = "trap 'echo hung up; exit' HUP; echo ready; while :; do sleep 0.05; done";
+    let script =
+        "exec 2>/dev/null; trap 'echo hung up; exit' HUP; echo ready; while :; do sleep 0.05; done";
     let execution = sandbox
         .exec(&command(&["sh", "-c", script]), streams)
         .unwrap();

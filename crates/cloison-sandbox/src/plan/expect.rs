@@ -224,6 +224,9 @@ impl Expectation {
                 Layer::SpeculationControl => {
                     for field in &self.speculation {
                         expected.expect(*field, Value::Bits(FORCE_DISABLED));
+                        if let Some((shown, words)) = shown_as(*field) {
+                            expected.expect(shown, Value::Text(words.to_owned()));
+                        }
                     }
                 }
             }
@@ -263,6 +266,18 @@ impl Expectation {
 
 /// `PR_SPEC_PRCTL | PR_SPEC_FORCE_DISABLE`.
 const FORCE_DISABLED: u64 = 1 | 8;
+
+/// Where and how the kernel shows a control that is disabled for good.
+///
+/// # Source
+/// proc_pid_status(5); fs/proc/array.c, `task_seccomp`
+fn shown_as(control: Field) -> Option<(Field, &'static str)> {
+    match control {
+        Field::StoreBypassControl => Some((Field::StoreBypass, "thread force mitigated")),
+        Field::IndirectBranchControl => Some((Field::IndirectBranch, "conditional force disabled")),
+        _ => None,
+    }
+}
 
 fn own(expected: &mut Posture, field: Field) {
     expected.expect(field, Value::Owner(Owner::Own));
