@@ -53,13 +53,12 @@ pub(crate) fn a06(_arguments: &Arguments, report: &mut Report) -> Result<(), Cou
 
 fn make(way: &str, mode: usize, at: bool) -> Answer {
     let path = c_string(&format!("/tmp/node-{way}"));
-    // SAFETY: both calls read a path, a C string.
-    unsafe {
-        if at {
-            sys::call(MKNODAT, [int(AT_FDCWD), name(&path), mode, NULL])
-        } else {
-            sys::call(MKNOD, [name(&path), mode, NULL])
-        }
+    if at {
+        // SAFETY: the call reads a path, a C string.
+        unsafe { sys::call(MKNODAT, [int(AT_FDCWD), name(&path), mode, NULL]) }
+    } else {
+        // SAFETY: the call reads a path, a C string.
+        unsafe { sys::call(MKNOD, [name(&path), mode, NULL]) }
     }
 }
 
