@@ -7,6 +7,7 @@ mod exec;
 mod fields;
 mod ground;
 mod order;
+mod outside;
 mod prepared;
 mod probe;
 mod quiet;
@@ -63,6 +64,14 @@ const CASES: &[Case] = &[
         order::every_adjacent_pair,
     ),
     Case::new("broken_field_is_noticed", fields::every_field),
+    Case::new(
+        "tree_of_a_shared_mount_is_private",
+        outside::tree_of_a_shared_mount_is_private,
+    ),
+    Case::new(
+        "working_directory_cannot_leave_the_root",
+        outside::working_directory_cannot_leave_the_root,
+    ),
     Case::new("dropped_held_leaves_nothing", callers::dropped_held),
     Case::new("killed_spawner_is_replaced", callers::killed_spawner),
     Case::new("many_sandboxes_of_one_caller", callers::many_at_once),

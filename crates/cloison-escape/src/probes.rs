@@ -16,8 +16,10 @@
 //! stage and takes away again.
 
 mod a_files;
+mod a_kernel;
 mod attempted;
 mod b_processes;
+mod c_calls;
 mod c_kernel;
 mod e_network;
 mod error;
@@ -27,6 +29,7 @@ mod outside;
 mod run;
 mod scene;
 mod terminal;
+mod traces;
 mod victims;
 mod watch;
 
@@ -37,6 +40,7 @@ pub use error::ProbeError;
 pub use outcome::{Liveness, Outcome, Reach, Summary};
 pub use run::Runner;
 pub use scene::Scene;
+pub use traces::Trace;
 
 /// One attempt to escape.
 #[derive(Debug)]
@@ -112,6 +116,9 @@ pub enum Machines {
 pub enum Canary {
     /// Nothing that can be seen from outside: why.
     Unseen(&'static str),
+    /// What each way leaves in `/proc` while it holds still: in words, and way
+    /// by way.
+    Traces(&'static str, &'static [(&'static str, Trace)]),
     /// The program that the sandbox's init runs.
     Program,
     /// Namespaces that the attempt makes.
@@ -146,7 +153,7 @@ impl Canary {
     #[must_use]
     pub fn seen_as(self) -> &'static str {
         match self {
-            Self::Unseen(reason) => reason,
+            Self::Unseen(reason) | Self::Traces(reason, _) => reason,
             Self::Program => "the program's mode, and who holds a descriptor of it",
             Self::Namespaces => "the namespaces of the attempt's processes in /proc",
             Self::HandedOut => "the attempt's descriptors and namespaces in /proc",
@@ -170,18 +177,36 @@ impl Canary {
 }
 
 /// Every probe, in the order of the catalogue.
-pub const PROBES: [&Probe; 14] = [
+pub const PROBES: [&Probe; 32] = [
     &a_files::A03,
+    &a_kernel::A04,
+    &a_kernel::A06,
     &a_files::A12,
     &a_files::A14,
+    &a_kernel::A19,
+    &a_kernel::A21,
+    &a_kernel::A25,
+    &a_kernel::A26,
+    &a_kernel::A28,
+    &a_kernel::A29,
     &a_files::A32,
     &b_processes::B01,
     &b_processes::B03,
     &b_processes::B12,
     &b_processes::B21,
+    &c_calls::C01,
+    &c_calls::C02,
+    &c_calls::C03,
     &c_kernel::C04,
     &c_kernel::C05,
+    &c_calls::C07,
+    &c_calls::C08,
     &c_kernel::C10,
+    &c_calls::C11,
+    &c_calls::C14,
+    &c_calls::C15,
+    &c_calls::C20,
+    &c_calls::C21,
     &e_network::E13,
     &n_shared::N03,
     &n_shared::N05,

@@ -198,7 +198,7 @@ impl Child {
             Op::SetDumpable => plain(nr::PRCTL, [4, a, 0, 0, 0, 0]),
             Op::ExpectLimit => expect_limit(a),
             Op::MakeDirectory => self.done(nr::MKDIRAT, [AT_FDCWD, self.data(a), 0o755, 0, 0, 0]),
-            Op::EnterDirectory => self.enter(self.data(a)),
+            Op::EnterDirectory => self.enter_directory(a),
         }
     }
 
@@ -224,6 +224,19 @@ impl Child {
 
     fn enter(&self, path: u64) -> Result<()> {
         self.done(nr::CHDIR, [path, 0, 0, 0, 0, 0])
+    }
+
+    /// No link of the kernel's own is followed: one in /proc leads to what this
+    /// child has open, outside the root.
+    fn enter_directory(&self, path: u64) -> Result<()> {
+        const O_DIRECTORY: u64 = 0o200_000;
+        const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+        let how: [u64; 3] = [O_PATH | O_CLOEXEC | O_DIRECTORY, 0, RESOLVE_NO_MAGICLINKS];
+        let how_at = how.as_ptr() as u64;
+        let opened = self.call(nr::OPENAT2, [AT_FDCWD, self.data(path), how_at, 24, 0, 0])?;
+        let entered = plain(nr::FCHDIR, [opened as u64, 0, 0, 0, 0, 0]);
+        close(opened as i32);
+        entered
     }
 
     /// From here on "beneath the root" is beneath the working directory: a

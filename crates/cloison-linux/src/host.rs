@@ -73,7 +73,8 @@ pub fn open_tree(directory: Option<BorrowedFd<'_>>, path: &CStr, reach: Reach) -
     owned(unsafe { raw(nr::OPEN_TREE, [at(directory), path, flags, 0, 0, 0]) })
 }
 
-/// Sets and clears attributes of a mount; with `user_namespace`, maps ids.
+/// Sets attributes of a mount and makes it private: a copy of a mount that the
+/// host shares would pass mounts on. With `user_namespace`, maps ids.
 ///
 /// # Errors
 /// mount_setattr(2).
@@ -86,11 +87,12 @@ pub fn set_mount_attributes(
     user_namespace: Option<BorrowedFd<'_>>,
     reach: Reach,
 ) -> Result<()> {
+    const MS_PRIVATE: u64 = 1 << 18;
     // struct mount_attr: set, clear, propagation, user namespace.
     let attributes: [u64; 4] = [
         set,
         0,
-        0,
+        MS_PRIVATE,
         user_namespace.map_or(0, |n| n.as_raw_fd() as u64),
     ];
     let reach = match reach {

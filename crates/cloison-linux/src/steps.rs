@@ -218,7 +218,7 @@ ops! {
     TryNested = 57 ();
     /// Makes a directory by name. For floors.
     MakeDirectory = 50 (Text);
-    /// Works in a directory by name. For floors.
+    /// Works in a directory by name, no magic link followed.
     EnterDirectory = 51 (Text);
 }
 

@@ -12,15 +12,19 @@
 
 mod arguments;
 mod descriptors;
+mod devices;
 mod files;
 mod foreign_abi;
 mod forked;
 mod incident;
+mod kernel_calls;
+mod kernel_files;
 mod keys;
 mod mounts;
 mod namespaces;
 mod neighbours;
 mod netlink;
+mod new_mounts;
 mod numbers;
 mod own_init;
 mod processes;
@@ -45,16 +49,34 @@ type Role = fn(&Arguments) -> Result<ExitCode, CouldNotTry>;
 
 const PROBES: &[(&str, Probe)] = &[
     ("a03", mounts::a03),
+    ("a04", new_mounts::a04),
+    ("a06", devices::a06),
     ("a12", descriptors::a12),
     ("a14", programs::a14),
+    ("a19", new_mounts::a19),
+    ("a21", kernel_calls::a21),
+    ("a25", new_mounts::a25),
+    ("a26", kernel_files::a26),
+    ("a28", kernel_files::a28),
+    ("a29", kernel_files::a29),
     ("a32", mounts::a32),
     ("b01", neighbours::b01),
     ("b03", namespaces::b03),
     ("b12", foreign_abi::b12),
     ("b21", own_init::b21),
+    ("c01", kernel_calls::c01),
+    ("c02", kernel_calls::c02),
+    ("c03", kernel_calls::c03),
     ("c04", ring::c04),
     ("c05", keys::c05),
+    ("c07", new_mounts::c07),
+    ("c08", devices::c08),
     ("c10", terminal::c10),
+    ("c11", devices::c11),
+    ("c14", kernel_calls::c14),
+    ("c15", kernel_calls::c15),
+    ("c20", kernel_calls::c20),
+    ("c21", kernel_calls::c21),
     ("e13", sockets::e13),
     ("n03", sockets::n03),
     ("n05", netlink::n05),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use nix::unistd::Pid;
 
@@ -58,7 +58,7 @@ impl Process {
         Ok(digits.get(..count).unwrap_or_default().concat())
     }
 
-    fn field(self, name: &str) -> Option<String> {
+    pub(super) fn field(self, name: &str) -> Option<String> {
         let status = self.text("status").ok()?;
         let mut lines = status.lines().filter_map(|line| line.split_once(':'));
         let (_, value) = lines.find(|(key, _)| *key == name)?;
@@ -90,6 +90,47 @@ impl Process {
         Ok(own
             .iter()
             .any(|fd| self.link(fd).is_ok_and(|link| link.starts_with(start))))
+    }
+
+    /// Whether it holds a descriptor, open for writing, whose name ends so.
+    pub(super) fn writes_to(self, end: &str) -> io::Result<bool> {
+        let own = self.descriptors()?;
+        Ok(own.iter().any(|fd| {
+            let is_its = self.link(fd).is_ok_and(|link| link.ends_with(end));
+            is_its && self.is_writable(fd)
+        }))
+    }
+
+    fn is_writable(self, fd: &str) -> bool {
+        const ACCESS: u32 = 3;
+        let told = self
+            .text(&fd.replacen("fd", "fdinfo", 1))
+            .unwrap_or_default();
+        let flags = told.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|text| u32::from_str_radix(text.trim(), 8).ok());
+        flags.is_some_and(|flags| flags & ACCESS != 0)
+    }
+
+    /// Whether the kernel tells so of a descriptor, in a line that begins so.
+    pub(super) fn is_told(self, start: &str) -> io::Result<bool> {
+        let told = |fd: &String| self.text(&fd.replacen("fd", "fdinfo", 1));
+        let is_it = |text: String| text.lines().any(|line| line.starts_with(start));
+        Ok(self
+            .descriptors()?
+            .iter()
+            .any(|fd| told(fd).is_ok_and(is_it)))
+    }
+
+    /// Whether there is a node at `path` inside, of that device.
+    pub(super) fn has_node(self, path: &str, number: u64) -> io::Result<bool> {
+        let found = fs::symlink_metadata(self.path(&format!("root{path}")))?;
+        let kind = found.file_type();
+        Ok((kind.is_char_device() || kind.is_block_device()) && found.rdev() == number)
+    }
+
+    /// Whether there is a file at `path` inside.
+    pub(super) fn has_file(self, path: &str) -> io::Result<bool> {
+        Ok(fs::symlink_metadata(self.path(&format!("root{path}")))?.is_file())
     }
 
     /// Whether a socket that it holds is in `table` of its network.

@@ -113,6 +113,7 @@ impl Scene {
             | Canary::HandedOut
             | Canary::Init
             | Canary::Network
+            | Canary::Traces(..)
             | Canary::Unseen(_) => Vec::new(),
             Canary::MaskedTree | Canary::SharedTree => {
                 self.make_tree().map_err(canary("making a tree"))?;

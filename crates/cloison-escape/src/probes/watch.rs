@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use super::error::{ProbeError, canary};
 use super::outside::Process;
 use super::scene::is_bare_tree;
+use super::traces::Trace;
 use super::{Attempted, Canary, Scene, Verdict, Way};
 
 /// How long what a way did may take to show.
@@ -116,8 +117,25 @@ impl<'a> Watch<'a> {
             Canary::HandedOut => attempt.holds_one_of("anon_inode:[io_uring]"),
             Canary::Network => network_shows(way, attempt),
             Canary::Neighbour => self.victim_noted(),
+            Canary::Traces(_, traces) => self.left_trace(traces, way, attempt),
             Canary::OpenDirectory | Canary::Key | Canary::Terminal | Canary::Unseen(_) => Ok(false),
         }
+    }
+
+    fn left_trace(
+        &mut self,
+        traces: &[(&str, Trace)],
+        way: &str,
+        attempt: Process,
+    ) -> io::Result<bool> {
+        let Some((_, trace)) = traces.iter().find(|(name, _)| *name == way) else {
+            return Ok(false);
+        };
+        if let Trace::Beginning(file) = trace {
+            let own = beginning(file)?;
+            self.expected.insert(way.to_owned(), own);
+        }
+        trace.shows(attempt)
     }
 
     fn target_shows(&mut self, way: &str, attempt: Process) -> io::Result<bool> {
@@ -215,6 +233,15 @@ impl<'a> Watch<'a> {
             || way.text.contains(self.scene.secret())
             || self.is_unseen(&way.name)
     }
+}
+
+/// The first bytes of a file of the stage's `/proc`, as an attempt hands them
+/// back.
+fn beginning(file: &str) -> io::Result<String> {
+    let mut bytes = [0; 16];
+    let count = fs::File::open(format!("/proc/{file}"))?.read(&mut bytes)?;
+    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(digits.get(..count).unwrap_or_default().concat())
 }
 
 /// The ways by which a victim is signalled.
