@@ -6,7 +6,7 @@ use std::fs::File;
 use std::process::Command;
 
 use cloison_sandbox::posture::{Field, Knowledge};
-use cloison_sandbox::{Error as Launch, LayerVerdict, Plan, Sysfs, Weakening};
+use cloison_sandbox::{Error as Launch, LayerVerdict, Plan, Proc, Sysfs, Weakening};
 use cloison_tests::{Outcome, REPORT};
 use nix::pty::openpty;
 use nix::sys::signal::{SigSet, Signal};
@@ -105,6 +105,9 @@ fn check(field: Field) -> Result<(), String> {
     let mut spec = spec("field", &["/usr/bin/true"]);
     if field == Field::SysfsOptions {
         spec.sysfs = Sysfs::ReadOnly;
+    }
+    if field == Field::ProcCovers {
+        spec.proc = Proc::Covered;
     }
     let broken = vec![Weakening::BrokenField(field)];
     // The spawner blocks and ignores nothing and has no terminal; the caller

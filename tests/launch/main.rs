@@ -3,6 +3,7 @@
 
 mod broken;
 mod callers;
+mod covered;
 mod exec;
 mod fields;
 mod ground;
@@ -105,6 +106,11 @@ const CASES: &[Case] = &[
         "credentials_are_filled_from_outside",
         prepared::credentials_are_filled,
     ),
+    Case::new(
+        "covered_proc_tells_of_the_server",
+        covered::tells_of_the_server,
+    ),
+    Case::new("missing_cover_of_proc_is_noticed", covered::missing_cover),
     Case::new("devices_are_the_servers_own", prepared::devices_are_its_own),
     Case::new("waiting_needs_no_thread", callers::waits_async),
     Case::new("launch_makes_no_clone_in_the_caller", quiet::no_clone),

@@ -179,6 +179,8 @@ impl Child {
             Op::CloseOthers => self.close_others(),
             Op::TryNested => self.try_nested(),
             Op::Share => self.share(a),
+            Op::Park => self.park(self.descriptor(a)),
+            Op::Cover => self.cover([self.descriptor(a), b, c]),
             Op::Receive => self.receive([a, b, c]),
             Op::PlaceDescriptors => self.place_descriptors(a, b, c),
             Op::InstallFilter => self.install_filter(a, b),
@@ -576,11 +578,45 @@ impl Child {
     /// Only a mount that stands somewhere can be copied (before 6.15). This one
     /// stands on the old root, and goes away with it: `/proc` is there of the
     /// spawner's and of every host's.
+    fn park(&self, mount: u64) -> Result<()> {
+        self.move_to(mount, c"/proc".as_ptr() as u64)
+    }
+
+    /// Both ends are found beneath descriptors of our own making, through no
+    /// link and into no other mount: what is covered is an entry of the proc
+    /// that was just mounted, and what covers it a file of ours.
+    fn cover(&self, [parked, name, entry]: [u64; 3]) -> Result<()> {
+        const OPEN_TREE_CLONE: u64 = 1;
+        const RESOLVE_NO_XDEV: u64 = 0x01;
+        let how: [u64; 3] = [
+            O_PATH | O_CLOEXEC | O_NOFOLLOW,
+            0,
+            RESOLVE_STRICT | RESOLVE_NO_XDEV,
+        ];
+        let how_at = how.as_ptr() as u64;
+        let target = self.call(
+            nr::OPENAT2,
+            [self.proc as u64, self.data(entry), how_at, 24, 0, 0],
+        )? as i32;
+        let flags = OPEN_TREE_CLONE | O_CLOEXEC;
+        let opened = self.call(nr::OPEN_TREE, [parked, self.data(name), flags, 0, 0, 0]);
+        let covered = match opened {
+            Ok(copy) => {
+                let moved = self.move_onto(copy as u64, target as u64);
+                close(copy as i32);
+                moved
+            }
+            Err(errno) => Err(errno),
+        };
+        close(target);
+        covered
+    }
+
     fn share(&self, slot: u64) -> Result<()> {
         const OPEN_TREE_CLONE: u64 = 1;
         const READ_ONLY: [u64; 4] = [1, 0, 0, 0];
         let mount = self.descriptor(slot);
-        self.move_to(mount, c"/proc".as_ptr() as u64)?;
+        self.park(mount)?;
         let empty = c"".as_ptr() as u64;
         let flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH;
         let copy = self.call(nr::OPEN_TREE, [mount, empty, flags, 0, 0, 0])? as u64;

@@ -207,6 +207,12 @@ ops! {
     /// Puts a read-only mount of the same tree in the place of one whose maker
     /// goes on writing through it: before the root is attached.
     Share = 58 (Slot);
+    /// Puts a mount on the old root, with which it goes away: only one that
+    /// stands somewhere can be copied.
+    Park = 70 (Slot);
+    /// Puts a copy of what a parked mount has of that name over an entry of the
+    /// remembered proc: mount, name, entry.
+    Cover = 71 (Slot, Text, Text);
     /// Receives three descriptors over the report, in the place of those that
     /// stand in these slots; end of file ends the process.
     Receive = 55 (Slot, Slot, Slot);

@@ -172,6 +172,25 @@ impl Cgroup {
         Ok(Some(crate::proc::escaped(list.trim_ascii_end())))
     }
 
+    /// The most memory that its processes may have together: the lowest limit
+    /// of it and of those above it. `None`: there is none.
+    ///
+    /// # Errors
+    /// [`CgroupError::Step`].
+    ///
+    /// # Source
+    /// The kernel's documentation of cgroup v1 (memory) and v2.
+    pub fn memory_bytes_max(&self) -> Result<Option<u64>, CgroupError> {
+        let mut lowest: Option<u64> = None;
+        for placement in &self.placements {
+            let limit = placement
+                .memory_bytes_max()
+                .map_err(|errno| placement.failed(CgroupStep::Read, errno))?;
+            lowest = lowest.into_iter().chain(limit).min();
+        }
+        Ok(lowest)
+    }
+
     /// Stops every process in it and waits until all stand still.
     ///
     /// # Errors

@@ -317,6 +317,8 @@ pub(crate) fn describe(op: Op) -> &'static str {
         Op::MakePrivate => "making mounts private",
         Op::AttachRoot => "attaching the root",
         Op::Attach => "attaching a mount",
+        Op::Park => "putting a mount where it can be copied",
+        Op::Cover => "covering an entry of proc",
         Op::MountNew => "mounting a file system",
         Op::PivotRoot => "pivot_root",
         Op::DetachOldRoot => "detaching the old root",

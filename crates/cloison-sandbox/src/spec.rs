@@ -256,6 +256,12 @@ pub enum Proc {
     /// Its own processes and nothing else (`subset=pid`).
     #[default]
     Pid,
+    /// A whole one, for programs that ask for `cpuinfo`, `meminfo`, `stat`,
+    /// `uptime`, `loadavg` or `sys`. These are files of ours, made for the
+    /// launch of the server's own limits, and never change; everything else
+    /// that tells of the kernel or the machine is there and empty. What a
+    /// kernel module adds to proc after the launch is not covered.
+    Covered,
 }
 
 /// What a sandbox's sysfs shows.

@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::hierarchies::Mounted;
-use super::{CgroupError, CgroupStep, Hierarchy, INTERVAL, v1};
+use super::{CgroupError, CgroupStep, Hierarchy, INTERVAL, v1, v2};
 use crate::SandboxName;
 use crate::proc::fields::{decimal, lines};
 use crate::proc::{Reader, escaped, unescaped};
@@ -157,6 +157,16 @@ impl Placement {
 
     pub(super) fn value(&self, file: &CStr) -> Result<Vec<u8>, CgroupError> {
         read(self.directory(), file).map_err(|errno| self.failed(CgroupStep::Read, errno))
+    }
+
+    pub(super) fn memory_bytes_max(&self) -> Result<Option<u64>, Errno> {
+        if self.hierarchy.has_controller("memory") {
+            return v1::memory_bytes_max(self.directory());
+        }
+        if self.hierarchy == Hierarchy::V2 {
+            return v2::memory_bytes_max(self.directory());
+        }
+        Ok(None)
     }
 
     pub(super) fn set(

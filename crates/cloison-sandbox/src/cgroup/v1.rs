@@ -1,7 +1,8 @@
-//! What only version 1 needs: a filled cpuset, and its freezer.
+//! What only version 1 needs: a filled cpuset, its freezer, its limits.
 
 use super::placement::Placement;
 use super::{CgroupError, CgroupStep};
+use crate::proc::fields::{decimal, lines};
 use nix::errno::Errno;
 use std::os::fd::BorrowedFd;
 
@@ -29,4 +30,17 @@ pub(super) fn thaw(placement: &Placement) -> Result<(), CgroupError> {
 /// `FREEZING` is not yet frozen.
 pub(super) fn is_frozen(placement: &Placement) -> Result<bool, CgroupError> {
     Ok(placement.value(c"freezer.state")?.trim_ascii_end() == b"FROZEN")
+}
+
+/// What the kernel says when there is no limit is as many pages as fit.
+const UNLIMITED: u64 = 1 << 62;
+
+/// The lowest limit of the cgroup and of those above it.
+pub(super) fn memory_bytes_max(directory: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
+    let text = super::placement::read(directory, c"memory.stat")?;
+    let limit = lines(&text)
+        .find_map(|line| line.strip_prefix(b"hierarchical_memory_limit "))
+        .and_then(decimal)
+        .ok_or(Errno::EBADMSG)?;
+    Ok((limit < UNLIMITED).then_some(limit))
 }

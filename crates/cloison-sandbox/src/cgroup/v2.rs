@@ -1,10 +1,15 @@
-//! What only version 2 has: freezing and killing a whole cgroup.
+//! What only version 2 has: freezing and killing a whole cgroup, limits that
+//! stand in each of those above.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, fstat};
 
-use super::placement::Placement;
+use super::placement::{Placement, read};
 use super::{CgroupError, CgroupStep};
-use crate::proc::fields::lines;
+use crate::proc::fields::{decimal, lines};
 
 pub(super) fn freeze(placement: &Placement) -> Result<(), CgroupError> {
     placement.set(CgroupStep::Freeze, c"cgroup.freeze", b"1")
@@ -26,5 +31,71 @@ pub(super) fn kill(placement: &Placement) -> Result<(), CgroupError> {
             ..
         }) => Ok(()),
         result => result,
+    }
+}
+
+/// How deep a cgroup may lie beneath the root of its hierarchy.
+const DEPTH_MAX: usize = 64;
+
+/// The lowest limit of the cgroup and of those above it.
+pub(super) fn memory_bytes_max(directory: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
+    let device = fstat(directory)?.st_dev;
+    let mut lowest: Option<u64> = None;
+    let mut current: OwnedFd = above(directory, c".")?;
+    for _ in 0..DEPTH_MAX {
+        match read(current.as_fd(), c"memory.max") {
+            Ok(text) => match text.trim_ascii_end() {
+                b"max" => {}
+                limit => {
+                    let limit = decimal(limit).ok_or(Errno::EBADMSG)?;
+                    lowest = Some(lowest.map_or(limit, |lowest| lowest.min(limit)));
+                }
+            },
+            // The root has none, nor has one whose parent does not hand the
+            // controller on.
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        let parent = above(current.as_fd(), c"..")?;
+        if fstat(&parent)?.st_dev != device {
+            break;
+        }
+        current = parent;
+    }
+    Ok(lowest)
+}
+
+fn above(directory: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(directory, name, flags, Mode::empty())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn lowest_limit_above_counts() {
+        let top = std::env::temp_dir().join(format!("cloison-v2-{}", std::process::id()));
+        let own = top.join("a/b");
+        fs::create_dir_all(&own).unwrap();
+        let limit = |path: &std::path::Path, value: &str| {
+            fs::write(path.join("memory.max"), value).unwrap();
+        };
+        let lowest = || {
+            let directory = openat(nix::fcntl::AT_FDCWD, &own, OFlag::O_PATH, Mode::empty());
+            memory_bytes_max(directory.unwrap().as_fd())
+        };
+        assert_eq!(lowest(), Ok(None));
+        limit(&own, "max\n");
+        limit(&top, "4096\n");
+        assert_eq!(lowest(), Ok(Some(4096)));
+        limit(&top.join("a"), "1024\n");
+        assert_eq!(lowest(), Ok(Some(1024)));
+        limit(&own, "1k\n");
+        assert_eq!(lowest(), Err(Errno::EBADMSG));
+        fs::remove_dir_all(&top).unwrap();
     }
 }

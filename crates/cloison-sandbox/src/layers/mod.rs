@@ -8,12 +8,14 @@
 pub(crate) mod capabilities;
 pub(crate) mod cgroup;
 pub(crate) mod command;
+pub(crate) mod covers;
 pub(crate) mod descriptors;
 pub(crate) mod inherited;
 pub(crate) mod landlock;
 pub(crate) mod late;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
+pub(crate) mod proc_files;
 pub(crate) mod rlimits;
 pub(crate) mod root;
 pub(crate) mod seccomp;

@@ -15,6 +15,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use crate::Layer;
+use crate::layers::covers::{self, Covers};
 use crate::layers::landlock;
 use crate::layers::late::PLACES;
 use crate::layers::tree::{Filling, NO_EXEC, Swap, Tmpfs, Tree};
@@ -39,8 +40,8 @@ pub(crate) struct Attached {
     pub(crate) target: String,
     pub(crate) file_system: &'static str,
     pub(crate) attributes: u64,
-    /// The options of the file system that matter.
-    pub(crate) options: &'static [&'static str],
+    /// The device of the file system, where it is known beforehand.
+    pub(crate) device: Option<u64>,
 }
 
 /// The `/dev` of one server: its own inodes, so that no lock and no time
@@ -153,6 +154,8 @@ pub(crate) struct Trees {
     pub(crate) credentials: Tree,
     /// Those of the spec.
     pub(crate) asked: Vec<Tree>,
+    /// What covers proc.
+    pub(crate) covers: Option<Covers>,
 }
 
 /// Attaches the trees; mounts proc and sysfs.
@@ -174,7 +177,7 @@ pub(crate) fn attach(composition: &mut Composition<'_>, trees: Trees) {
             target: format!("/{}", place.target),
             file_system: "tmpfs",
             attributes: place.attributes,
-            options: &[],
+            device: None,
         };
         attach_slot(composition, slot, attached);
     }
@@ -183,6 +186,9 @@ pub(crate) fn attach(composition: &mut Composition<'_>, trees: Trees) {
         attach_made(composition, tree);
     }
     proc(composition);
+    if let Some(covers) = trees.covers {
+        covers::steps(composition, covers);
+    }
     if composition.wants_sysfs() {
         sysfs(composition);
     }
@@ -194,7 +200,7 @@ fn described(tree: Tree) -> (OwnedFd, Attached) {
         target: format!("/{}", tree.target),
         file_system: tree.file_system,
         attributes: tree.attributes,
-        options: &[],
+        device: None,
     };
     (tree.mount, attached)
 }
@@ -227,32 +233,21 @@ fn attach_slot(composition: &mut Composition<'_>, slot: Slot, attached: Attached
 
 fn proc(composition: &mut Composition<'_>) {
     let options: &[&str] = match composition.spec.proc {
-        Proc::Pid if composition.applies(Layer::Proc) => &["subset", "pid", "hidepid", "invisible"],
-        Proc::Pid => &[],
+        _ if !composition.applies(Layer::Proc) => &[],
+        Proc::Pid => &["subset", "pid", "hidepid", "invisible"],
+        Proc::Covered => &["hidepid", "invisible"],
     };
-    let shown: &[&str] = if options.is_empty() {
-        &[]
-    } else {
-        &["subset=pid", "hidepid=invisible"]
-    };
-    mount_new(
-        composition,
-        (Layer::Proc, "proc", "proc"),
-        options,
-        shown,
-        1,
-    );
+    mount_new(composition, (Layer::Proc, "proc", "proc"), options, 1);
 }
 
 fn sysfs(composition: &mut Composition<'_>) {
-    mount_new(composition, (Layer::Sysfs, "sysfs", "sys"), &[], &[], 0);
+    mount_new(composition, (Layer::Sysfs, "sysfs", "sys"), &[], 0);
 }
 
 fn mount_new(
     composition: &mut Composition<'_>,
     (layer, kind, target): (Layer, &'static str, &str),
     options: &[&str],
-    shown: &'static [&'static str],
     remember: u64,
 ) {
     let attributes = if layer == Layer::Sysfs {
@@ -264,7 +259,7 @@ fn mount_new(
         target: format!("/{target}"),
         file_system: kind,
         attributes,
-        options: shown,
+        device: None,
     });
     let list = &mut composition.list;
     let kind = list.text(kind);

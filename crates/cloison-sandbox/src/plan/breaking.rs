@@ -57,6 +57,7 @@ pub(super) fn break_field(list: &mut StepList, field: Field) {
                 }
             });
         }
+        Field::ProcCovers => leave_out_last(list, Op::Cover),
         Field::SysfsOptions => leave_out(list, |step| step.layer == Some(Layer::Sysfs)),
         Field::DeviceNodes => leave_out(list, |step| {
             matches!(step.layer, Some(Layer::Devices | Layer::Devpts))

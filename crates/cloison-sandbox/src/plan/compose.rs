@@ -7,6 +7,7 @@ use cloison_linux::steps::Op;
 use crate::error::{Error, Refused};
 use crate::kernel::{Feature, Kernel, LayerVerdict};
 use crate::layers::command::Sockets;
+use crate::layers::covers::{self, Cover};
 use crate::layers::late::{self, LateTrees};
 use crate::layers::mounts::{Attached, Trees, attach, attach_late, devpts, open_terminal, pivot};
 use crate::layers::{
@@ -38,6 +39,8 @@ pub(crate) struct Composition<'a> {
     pub(crate) mounts: Vec<Attached>,
     /// What a weakened plan attaches after the copy.
     pub(crate) late: Vec<(Slot, Data)>,
+    /// What stands over the entries of proc.
+    pub(crate) covers: Vec<Cover>,
     applied: Vec<Layer>,
     weakenings: &'a [Weakening],
 }
@@ -149,6 +152,7 @@ pub(super) fn compose(
         list: StepList::default(),
         mounts: Vec::with_capacity(16),
         late: Vec::new(),
+        covers: Vec::new(),
         applied,
         weakenings: &weakenings,
     };
@@ -162,6 +166,7 @@ pub(super) fn compose(
     base.push(composition.prepared.devices().tree().map_err(made)?);
     base.push(pts);
     let asked = root::mounts(composition)?;
+    let covers = covers::prepare(composition)?;
     let credentials = late::credentials(composition)
         .map_err(|errno| Error::prepare("/run/credentials", errno))?;
     let to_fill = credentials.mount.try_clone();
@@ -181,6 +186,7 @@ pub(super) fn compose(
         keepers,
         credentials,
         asked,
+        covers,
     };
     attach(composition, trees);
     pivot(composition);

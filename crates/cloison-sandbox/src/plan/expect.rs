@@ -14,6 +14,7 @@ use crate::IdRange;
 use crate::Layer;
 use crate::error::Error;
 use crate::kernel::Feature;
+use crate::layers::covers::Cover;
 use crate::layers::mounts::{Attached, NODES};
 use crate::layers::{capabilities, inherited, rlimits};
 use crate::plan::Composition;
@@ -36,6 +37,8 @@ pub(crate) struct Expectation {
     wants_sysfs: bool,
     limits: Limits,
     mounts: Vec<Attached>,
+    /// What stands over the entries of proc, in order.
+    covers: Vec<String>,
     speculation: Vec<Field>,
     /// What else its composition found out.
     found: Found,
@@ -73,6 +76,7 @@ impl Expectation {
             wants_sysfs: composition.wants_sysfs(),
             limits: spec.limits,
             mounts: std::mem::take(&mut composition.mounts),
+            covers: covers(&composition.covers),
             speculation: [
                 (Feature::StoreBypassControl, Field::StoreBypassControl),
                 (Feature::IndirectBranchControl, Field::IndirectBranchControl),
@@ -145,8 +149,10 @@ impl Expectation {
                 Layer::Proc => {
                     let options = match self.proc {
                         Proc::Pid => "/proc hidepid=invisible subset=pid",
+                        Proc::Covered => "/proc hidepid=invisible",
                     };
                     expected.expect(Field::ProcOptions, list([options]));
+                    expected.expect(Field::ProcCovers, list(self.covers.iter().cloned()));
                 }
                 Layer::Sysfs => {
                     let shown = self.wants_sysfs.then_some("/sys");
@@ -320,12 +326,26 @@ fn mounts(attached: &[Attached]) -> Value {
         MountEntry {
             mount_point: crate::proc::escaped(mount.target.as_bytes()),
             fs_type: (!mount.file_system.is_empty()).then(|| mount.file_system.to_owned()),
-            device: None,
+            device: mount.device,
             options,
             is_propagating: false,
         }
     });
     Value::Mounts(entries.collect())
+}
+
+/// As [`Field::ProcCovers`] is read.
+fn covers(covers: &[Cover]) -> Vec<String> {
+    let mut all: Vec<String> = covers
+        .iter()
+        .map(|cover| {
+            let [entry, source] =
+                [&cover.entry, &cover.source].map(|name| crate::proc::escaped(name.as_bytes()));
+            format!("{entry}=/{source}")
+        })
+        .collect();
+    all.sort_unstable();
+    all
 }
 
 fn limits(limits: &Limits) -> Value {

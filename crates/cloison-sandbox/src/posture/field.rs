@@ -92,6 +92,9 @@ fields! {
     CgroupNamespace = CgroupNamespace, READ, "cgroup namespace";
     /// Where a proc is mounted, and its own options.
     ProcOptions = Proc, READ, "proc";
+    /// What stands over the entries of a proc: entry, and file or directory of
+    /// the file system that covers it. [`Field::Mounts`] shows of which.
+    ProcCovers = Proc, READ, "proc covers";
     /// Where a sysfs is mounted, and its own options.
     SysfsOptions = Sysfs, READ, "sysfs";
     /// The device nodes in its `/dev`.
@@ -210,7 +213,7 @@ impl Field {
             Layer::IpcNamespace => &[Self::IpcNamespace],
             Layer::UtsNamespace => &[Self::UtsNamespace],
             Layer::CgroupNamespace => &[Self::CgroupNamespace],
-            Layer::Proc => &[Self::ProcOptions],
+            Layer::Proc => &[Self::ProcOptions, Self::ProcCovers],
             Layer::Sysfs => &[Self::SysfsOptions],
             Layer::Devices => &[Self::DeviceNodes],
             Layer::Devpts => &[Self::DevptsOptions],

@@ -19,6 +19,7 @@ pub(super) fn facts(text: Result<&[u8], Reason>, facts: &mut Vec<Fact>) {
         Err(reason) => Err(*reason),
     };
     facts.push(Fact::read(Field::Mounts, of(&entries)));
+    facts.push(Fact::read(Field::ProcCovers, of(&covers)));
     for (field, fs_type) in [
         (Field::ProcOptions, &b"proc"[..]),
         (Field::SysfsOptions, b"sysfs"),
@@ -41,6 +42,29 @@ fn entries(lines: &[MountLine<'_>]) -> Value {
         .collect();
     entries.sort_unstable();
     Value::Mounts(entries)
+}
+
+/// What stands on something beneath a proc.
+fn covers(lines: &[MountLine<'_>]) -> Value {
+    let procs = || lines.iter().filter(|line| line.fs_type == b"proc");
+    let beneath = |line: &MountLine<'_>| {
+        procs().find_map(|proc| {
+            line.mount_point
+                .strip_prefix(proc.mount_point)?
+                .strip_prefix(b"/")
+                .map(|entry| escaped(&unescaped(entry)))
+        })
+    };
+    let mut found: Vec<String> = lines
+        .iter()
+        .filter_map(|line| {
+            let entry = beneath(line)?;
+            let root = escaped(&unescaped(line.root));
+            Some(format!("{entry}={root}"))
+        })
+        .collect();
+    found.sort_unstable();
+    Value::List(found)
 }
 
 /// Where each file system of `fs_type` stands, with its own options.
