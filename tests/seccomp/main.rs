@@ -20,11 +20,6 @@ use cloison_sandbox::seccomp::{self, Profile, Verdict};
 use cloison_tests::{Case, Outcome, REPORT};
 use trial::{NUMBERS_END, Side};
 
-/// Where `.ci/fetch` puts Docker's profile.
-const DOCKER_DEFAULT: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../target/fetched/docker-seccomp-default.json"
-);
 /// What newer kernels pass by every filter.
 const UNFILTERED: [&str; 2] = ["uretprobe", "uprobe"];
 
@@ -36,6 +31,10 @@ const CASES: &[Case] = &[
     Case::new(
         "docker_profile_that_allows_by_default_is_refused",
         docker::allowing_by_default,
+    ),
+    Case::new(
+        "docker_profile_reaches_a_runtime_whole",
+        docker::for_a_runtime,
     ),
     Case::new("kernel_version_ends_where_digits_end", docker::versions),
     Case::new("app_reaches_fewer_calls_than_docker_default", fewer_calls).lasting_s(300),
@@ -55,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 fn fewer_calls() -> Outcome {
-    let docker = Path::new(DOCKER_DEFAULT);
+    let docker = Path::new(cloison_tests::docker::DEFAULT);
     if !docker.exists() {
         return Outcome::Skipped("Docker's default profile is not here: run .ci/fetch".to_owned());
     }

@@ -20,7 +20,7 @@ use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompFilter, TargetArch, sock_filter,
 };
 
-use crate::docker;
+use cloison_tests::docker;
 
 /// The first argument of the process that filters itself.
 pub(crate) const ARGUMENT: &str = "--below-trial-filter";
@@ -69,13 +69,8 @@ impl Side {
 
 /// What the profile in `file` allows on this kernel.
 pub(crate) fn docker_numbers(file: &Path) -> Result<BTreeSet<u32>, Box<dyn Error>> {
-    let uname = nix::sys::utsname::uname()?;
-    let release = uname.release().to_string_lossy();
-    let kernel = docker::parse_version(&release).ok_or("the kernel has no version")?;
-    Ok(docker::allowed_by_docker(
-        &fs::read_to_string(file)?,
-        kernel,
-    )?)
+    let kernel = docker::running_kernel().ok_or("the kernel has no version")?;
+    Ok(docker::allowed(&fs::read_to_string(file)?, kernel)?)
 }
 
 /// A filter that lets exactly these numbers through.

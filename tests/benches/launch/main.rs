@@ -5,16 +5,20 @@
 //! beside each ratio. No ratio fails the run: what is missed says so.
 //!
 //! Arguments: `--quick`, `--loop N`, `--rest N`, and names of the parts to
-//! run (`floor`, `resident`, `phases`, `whole`, `filters`, `size`; all by default).
+//! run (`floor`, `resident`, `phases`, `whole`, `filters`, `size`, `peers`,
+//! `calls`, `freeze`, `memory`; all by default).
 
 mod block;
+mod bundle;
 mod callers;
+mod calls;
 mod filters;
 mod floors;
 mod measure;
 mod noop;
 mod ours;
 mod peers;
+mod servers;
 
 use std::env;
 use std::error::Error;
@@ -32,9 +36,10 @@ use filters::Install;
 use floors::{DesignsOrder, Network, OneClone};
 use measure::{Counts, Pace, Runner, Series, in_turn, print, print_head};
 use ours::{Common, Launch, Phases};
-use peers::Whole;
+use peers::{Runtime, Whole};
 
 const ROOT: &str = "/tmp/root";
+const HOST: &str = "/tmp/host.toml";
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -116,6 +121,8 @@ fn inside() -> Result<()> {
     }
     let wanted = Wanted::parse(&arguments)?;
     let root = noop::root(Path::new(ROOT))?;
+    // What this host lacks is waived for the launcher, as in the other parts.
+    std::fs::write(HOST, Common::host_file())?;
     let common = Common::new(&root, "bench")?;
     println!("layers left out on this host: {}", common.left_out());
     println!("F0: one clone3 of seven namespaces, id map, five mounts, pivot, exec, wait");
@@ -138,6 +145,21 @@ fn inside() -> Result<()> {
     }
     if wanted.part("whole") {
         whole(&wanted)?;
+    }
+    if wanted.part("peers") {
+        peers(&wanted, &common)?;
+    }
+    if wanted.part("calls") {
+        calls::run(wanted.counts.rested.div_ceil(4), HOST)?;
+    }
+    if wanted.part("freeze") || wanted.part("memory") {
+        let common = Common::new(&calls::root()?, "bench")?;
+        if wanted.part("freeze") {
+            servers::freeze(&common, wanted.counts.rested)?;
+        }
+        if wanted.part("memory") {
+            servers::memory(&common, wanted.counts.rested.div_ceil(2))?;
+        }
     }
     Ok(())
 }
@@ -280,10 +302,7 @@ fn size(wanted: &Wanted, root: &Path) -> Result<()> {
 
 /// (c): whole processes.
 fn whole(wanted: &Wanted) -> Result<()> {
-    // What this host lacks is waived, as in the other parts.
-    let host = "/tmp/host.toml";
-    std::fs::write(host, Common::host_file())?;
-    let pair = Whole::cloison(host).and_then(|ours| Ok((ours, Whole::bubblewrap()?)));
+    let pair = Whole::cloison(HOST).and_then(|ours| Ok((ours, Whole::bubblewrap()?)));
     let (cloison, bubblewrap) = match pair {
         Ok(pair) => pair,
         Err(reason) => {
@@ -300,6 +319,62 @@ fn whole(wanted: &Wanted) -> Result<()> {
         ];
         let series: Vec<Series> = in_turn(&mut runners, pace, wanted.counts)?;
         print(&series, pace, 0, 1, Some(0.65));
+    }
+    Ok(())
+}
+
+/// Whole processes: a launcher of one server against runtimes for containers,
+/// without and with Docker's default profile. Ours has every layer in both.
+fn peers(wanted: &Wanted, common: &Common) -> Result<()> {
+    let cloison = match Whole::cloison(HOST) {
+        Ok(cloison) => cloison,
+        Err(reason) => {
+            println!("peers SKIPPED: {reason}");
+            return Ok(());
+        }
+    };
+    let start = cloison.only_started();
+    let mut library = Launch::new(common, "library")?.with_init().making_network();
+    let profile = bundle::dockers_profile();
+    let kinds = [
+        (Runtime::Runc, false, "runc, no seccomp", 0.13),
+        (Runtime::Crun, false, "crun, no seccomp", 0.35),
+        (Runtime::Runc, true, "runc, Docker's profile", 0.08),
+        (Runtime::Crun, true, "crun, Docker's profile", 0.14),
+    ];
+    let mut found = Vec::new();
+    for (runtime, is_filtered, name, target) in kinds {
+        let seccomp = match (is_filtered, &profile) {
+            (false, _) => Ok(None),
+            (true, Ok(profile)) => Ok(Some(profile)),
+            (true, Err(reason)) => Err(reason.clone()),
+        };
+        match seccomp.and_then(|seccomp| Whole::container(runtime, seccomp)) {
+            Ok(whole) => {
+                println!("{name}: {}", whole.describe());
+                found.push((whole, name, target));
+            }
+            Err(reason) => println!("{name} SKIPPED: {reason}"),
+        }
+    }
+    for pace in Pace::BOTH {
+        let mut runners = vec![
+            Runner::new("cloison run", || cloison.launch()),
+            Runner::new("cloison --version", || start.launch()),
+            Runner::new("the library's launch alone", || library.launch()),
+        ];
+        for (whole, name, _) in &found {
+            runners.push(Runner::new(name, || whole.launch()));
+        }
+        // They take long: a third as often as the others.
+        let series = in_turn(&mut runners, pace, wanted.counts.third())?;
+        for (place, (_, _, target)) in found.iter().enumerate() {
+            print(&series, pace, 0, place + 3, Some(*target));
+        }
+        // Where the time goes: its start, then what it prepares and removes
+        // around the launch itself, of which `phases` tells.
+        print(&series, pace, 1, 0, None);
+        print(&series, pace, 2, 0, None);
     }
     Ok(())
 }

@@ -42,6 +42,14 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// A third as often.
+    pub(crate) fn third(self) -> Self {
+        Self {
+            looped: self.looped.div_ceil(3),
+            rested: self.rested.div_ceil(3),
+        }
+    }
+
     pub(crate) fn of(self, pace: Pace) -> usize {
         match pace {
             Pace::Loop => self.looped,

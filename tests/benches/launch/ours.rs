@@ -40,8 +40,8 @@ pub(crate) enum Until {
 /// What all launches of a run have in common.
 pub(crate) struct Common {
     pub(crate) spec: Spec,
-    kernel: Kernel,
-    waivers: Waivers,
+    pub(crate) kernel: Kernel,
+    pub(crate) waivers: Waivers,
 }
 
 impl Common {

@@ -1,4 +1,4 @@
-//! Whole processes: `cloison run` against bubblewrap.
+//! Whole processes: `cloison run`, bubblewrap, runc and crun.
 
 use std::env;
 use std::error::Error;
@@ -6,12 +6,62 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use serde_json::Value;
+
+use crate::bundle::{self, Root};
 use crate::measure::Timed;
 
 /// A command that is run again and again.
 pub(crate) struct Whole {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
+    /// The same, with [`SPEAKING`] as the command.
+    checked: Vec<String>,
+}
+
+/// What tells that a command is run at all: what does nothing would be fast.
+const SPEAKING: [&str; 2] = ["/usr/bin/echo", "it runs"];
+/// What of the host's root may be a link into `/usr`.
+const LINKS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+/// Those names that are such links on this host.
+pub(crate) fn links_into_usr() -> impl Iterator<Item = &'static str> {
+    LINKS.into_iter().filter(|name| {
+        let on_host = std::fs::read_link(format!("/{name}"));
+        on_host.is_ok_and(|to| to.ends_with(format!("usr/{name}")))
+    })
+}
+
+/// A runtime for containers.
+#[derive(Clone, Copy)]
+pub(crate) enum Runtime {
+    Runc,
+    Crun,
+}
+
+impl Runtime {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+        }
+    }
+
+    /// The arguments that run the container in `bundle`.
+    pub(crate) fn arguments(self, bundle: &Path) -> Vec<String> {
+        let mut arguments = vec!["--root".to_owned(), "/tmp/containers".to_owned()];
+        arguments.push(match self {
+            // The stage lends out no device but those of its own `/dev`, and
+            // runc allows /dev/net/tun: so that it goes on where it may not.
+            // It enters its cgroups all the same.
+            Self::Runc => "--rootless=true".to_owned(),
+            // It refuses hosts with hierarchies of both versions.
+            Self::Crun => "--cgroup-manager=disabled".to_owned(),
+        });
+        let bundle = bundle.display().to_string();
+        arguments.extend(["run", "--bundle", &bundle, "bench"].map(str::to_owned));
+        arguments
+    }
 }
 
 /// What both run: dynamic, and in every root that shows the host's `/usr`.
@@ -21,26 +71,57 @@ impl Whole {
     /// The launcher, beside which this benchmark was built; `host` is its
     /// `host.toml`.
     pub(crate) fn cloison(host: &str) -> Result<Self, String> {
+        let options = ["run", "--host", host, "--"].map(str::to_owned).to_vec();
+        Self::checked(Self::launcher()?, options)
+    }
+
+    /// The launcher of this profile.
+    pub(crate) fn launcher() -> Result<PathBuf, String> {
         let own = env::var_os("CLOISON_LAUNCHER").map(PathBuf::from);
         let beside = || {
             let program = env::current_exe().ok()?;
             let profile = program.parent()?.parent()?;
             Some(profile.join("cloison"))
         };
-        let program = own
-            .or_else(beside)
-            .filter(|program| program.is_file())
-            .ok_or("the launcher is not built in this profile")?;
-        let whole = Self {
-            program,
-            arguments: ["run", "--host", host, "--", COMMAND]
-                .map(str::to_owned)
-                .to_vec(),
+        let program = own.or_else(beside).filter(|program| program.is_file());
+        program.ok_or_else(|| "the launcher is not built in this profile".to_owned())
+    }
+
+    /// A program that takes its command behind `options`.
+    fn checked(program: PathBuf, options: Vec<String>) -> Result<Self, String> {
+        let with = |command: &[&str]| {
+            let command = command.iter().map(|word| (*word).to_owned());
+            options.iter().cloned().chain(command).collect()
         };
-        whole
-            .check()
-            .map_err(|error| format!("the launcher does not run: {error}"))?;
-        Ok(whole)
+        let (arguments, checked) = (with(&[COMMAND]), with(&SPEAKING));
+        Self {
+            program,
+            arguments,
+            checked,
+        }
+        .that_runs()
+    }
+
+    /// runc or crun, with the same binds and what Docker gives a container.
+    pub(crate) fn container(runtime: Runtime, seccomp: Option<&Value>) -> Result<Self, String> {
+        let kind = if seccomp.is_some() {
+            "filtered"
+        } else {
+            "bare"
+        };
+        let at = Path::new("/tmp/bundles").join(format!("{}-{kind}", runtime.name()));
+        let bundle = |name: &str, command: &[&str]| {
+            let at = at.join(name);
+            bundle::make(&at, Root::HostsUsr, command, seccomp)
+                .map(|()| runtime.arguments(&at))
+                .map_err(|error| format!("making a bundle: {error}"))
+        };
+        Self {
+            program: runtime.name().into(),
+            arguments: bundle("run", &[COMMAND])?,
+            checked: bundle("check", &SPEAKING)?,
+        }
+        .that_runs()
     }
 
     /// bubblewrap, with the same binds.
@@ -57,12 +138,13 @@ impl Whole {
         ]
         .map(str::to_owned)
         .to_vec();
-        for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
-            let target = format!("usr/{name}");
-            let on_host = std::fs::read_link(format!("/{name}"));
-            if on_host.is_ok_and(|to| to.ends_with(&target)) {
-                arguments.extend(["--symlink".to_owned(), target, format!("/{name}")]);
-            }
+        for name in links_into_usr() {
+            let link = [
+                "--symlink".to_owned(),
+                format!("usr/{name}"),
+                format!("/{name}"),
+            ];
+            arguments.extend(link);
         }
         if Path::new("/etc/alternatives").is_dir() {
             let path = "/etc/alternatives";
@@ -70,33 +152,39 @@ impl Whole {
         }
         arguments.extend(
             [
-                "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run", COMMAND,
+                "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run",
             ]
             .map(str::to_owned),
         );
-        let whole = Self {
-            program: "bwrap".into(),
-            arguments,
-        };
-        whole
-            .check()
-            .map_err(|error| format!("bubblewrap does not run: {error}"))?;
-        Ok(whole)
+        Self::checked("bwrap".into(), arguments)
     }
 
-    /// Whether a command is run at all: what does nothing would be fast.
-    fn check(&self) -> Result<(), Box<dyn Error>> {
-        let (_, options) = self.arguments.split_last().ok_or("no command")?;
+    /// The same, if it runs its command.
+    fn that_runs(self) -> Result<Self, String> {
+        let name = self.program.display();
         let output = Command::new(&self.program)
-            .args(options)
-            .args(["/usr/bin/echo", "it runs"])
+            .args(&self.checked)
             .stdin(Stdio::null())
-            .output()?;
+            .output()
+            .map_err(|error| format!("{name}: {error}"))?;
         if output.status.success() && output.stdout == b"it runs\n" {
-            return Ok(());
+            return Ok(self);
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(format!("{}: {}", output.status, said.trim()).into())
+        Err(format!(
+            "{name} does not run: {}: {}",
+            output.status,
+            said.trim()
+        ))
+    }
+
+    /// The same program, which only says its version.
+    pub(crate) fn only_started(&self) -> Self {
+        Self {
+            program: self.program.clone(),
+            arguments: vec!["--version".to_owned()],
+            checked: Vec::new(),
+        }
     }
 
     /// The command line, and what the program says of its version.
@@ -104,8 +192,9 @@ impl Whole {
         let version = Command::new(&self.program)
             .arg("--version")
             .output()
-            .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
             .unwrap_or_default();
+        let version = version.lines().next().unwrap_or_default();
         let name = self.program.file_name().unwrap_or_default();
         format!(
             "{} {} ({version})",

@@ -11,6 +11,7 @@
 //! bytes that were there.
 
 mod arguments;
+mod costs;
 mod descriptors;
 mod devices;
 mod files;
@@ -90,6 +91,8 @@ const ROLES: &[(&str, Role)] = &[
     ("key", keys::with_key),
     ("forked", forked::forked),
     ("number", numbers::number),
+    ("costs", costs::costs),
+    ("crowd", roles::crowd),
 ];
 
 fn main() -> ExitCode {

@@ -32,6 +32,27 @@ pub(crate) fn sleep(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Is `count` processes, says so, and lives until its standard input ends.
+pub(crate) fn crowd(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
+    let count: u32 = arguments.number("count")?;
+    let mut others = Vec::new();
+    for _ in 1..count {
+        match sys::fork().map_err(|errno| CouldNotTry(format!("fork: {errno}")))? {
+            None => loop {
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            },
+            Some(child) => others.push(child),
+        }
+    }
+    println!("{count} processes");
+    let ended = until_standard_input_ends();
+    for child in others {
+        sys::kill_own_child(child);
+    }
+    ended?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Holds `token` in its memory, notes each SIGUSR1 in the file `record`,
 /// says where it is, and lives until its standard input ends. With `at` it
 /// has that number, which needs CAP_SYS_ADMIN over its pid namespace.
