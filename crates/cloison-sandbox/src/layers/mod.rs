@@ -14,6 +14,7 @@ pub(crate) mod landlock;
 pub(crate) mod late;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
+pub(crate) mod own_root;
 pub(crate) mod rlimits;
 pub(crate) mod root;
 pub(crate) mod seccomp;
