@@ -25,6 +25,10 @@ const NOT_BROKEN: &[(Field, &str)] = &[
         "left out, the child would build in the spawner's, and take that along",
     ),
     (
+        Field::RootIds,
+        "the host's `/usr` is of no tenant: `broken_map_of_ids_is_noticed` breaks that of one",
+    ),
+    (
         Field::PidNamespaceOwner,
         "it comes with the clone, by the host: beneath the user namespace the limit is 0",
     ),

@@ -182,6 +182,8 @@ impl Child {
             Op::Park => self.park(self.descriptor(a)),
             Op::Cover => self.cover([self.descriptor(a), b, c]),
             Op::Receive => self.receive([a, b, c]),
+            Op::StageLayers => self.stage_layers(a),
+            Op::MountOverlay => self.mount_overlay([a, b, c, d]),
             Op::PlaceDescriptors => self.place_descriptors(a, b, c),
             Op::InstallFilter => self.install_filter(a, b),
             Op::Announce => self.tell(Report::ENCLOSED),
@@ -299,7 +301,19 @@ impl Child {
     }
 
     fn mount_new(&mut self, [kind, path, options, attributes, remember]: [u64; 5]) -> Result<()> {
-        let context = self.call(nr::FSOPEN, [self.data(kind), 1, 0, 0, 0, 0])? as u64;
+        let mount = self.make_mount(self.data(kind), options, attributes)?;
+        self.attach(mount as u64, path)?;
+        if remember == 1 {
+            self.proc = mount;
+        } else {
+            close(mount);
+        }
+        Ok(())
+    }
+
+    /// A new file system's mount, detached.
+    fn make_mount(&self, kind: u64, options: u64, attributes: u64) -> Result<i32> {
+        let context = self.call(nr::FSOPEN, [kind, 1, 0, 0, 0, 0])? as u64;
         let mut at = options;
         loop {
             let key = self.word(at);
@@ -316,14 +330,39 @@ impl Child {
         }
         // FSCONFIG_CMD_CREATE
         self.done(nr::FSCONFIG, [context, 6, 0, 0, 0, 0])?;
-        let mount = self.call(nr::FSMOUNT, [context, 1, attributes, 0, 0, 0])? as i32;
+        let mount = self.call(nr::FSMOUNT, [context, 1, attributes, 0, 0, 0])?;
         close(context as i32);
-        self.attach(mount as u64, path)?;
-        if remember == 1 {
-            self.proc = mount;
-        } else {
-            close(mount);
-        }
+        Ok(mount as i32)
+    }
+
+    /// Layers of an overlay must stand in the mount namespace of whoever mounts
+    /// it (before 6.15), and are named by a path. This place is that of
+    /// [`Self::share`], for the same reason.
+    fn stage_layers(&mut self, slot: u64) -> Result<()> {
+        let mount = self.descriptor(slot);
+        self.move_to(mount, c"/proc".as_ptr() as u64)?;
+        plain(nr::FCHDIR, [mount, 0, 0, 0, 0, 0])?;
+        self.root = mount as i32;
+        Ok(())
+    }
+
+    /// The overlay makes files of its own as whoever mounted it. Through an
+    /// id-mapped layer the host's root has no id to make them with: the kernel
+    /// would mount it read-only and say so only in its log.
+    fn mount_overlay(&self, [slot, options, attributes, id]: [u64; 4]) -> Result<()> {
+        const NO_SETUID_FIXUP: u64 = 1 << 2;
+        let bits = by_value(nr::PRCTL, [27, 0, 0, 0, 0, 0])? as u64;
+        // Else the capabilities that a mount needs went with the id.
+        plain(nr::PRCTL, [28, bits | NO_SETUID_FIXUP, 0, 0, 0, 0])?;
+        set_file_ids(id)?;
+        let mount = self.make_mount(c"overlay".as_ptr() as u64, options, attributes)?;
+        set_file_ids(0)?;
+        plain(nr::PRCTL, [28, bits, 0, 0, 0, 0])?;
+        plain(
+            nr::DUP3,
+            [mount as u64, self.descriptor(slot), O_CLOEXEC, 0, 0, 0],
+        )?;
+        close(mount);
         Ok(())
     }
 
@@ -830,6 +869,19 @@ fn plain(number: i64, arguments: [u64; 6]) -> Result<()> {
 fn close(descriptor: i32) {
     // close(2) frees the descriptor whatever it returns.
     let _freed = by_value(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]);
+}
+
+/// Sets user and group that files are made with. These calls return what was
+/// set before and never an error: asked again, they say what is set.
+fn set_file_ids(id: u64) -> Result<()> {
+    const NO_CHANGE: u64 = u32::MAX as u64;
+    for call in [nr::SETFSGID, nr::SETFSUID] {
+        by_value(call, [id, 0, 0, 0, 0, 0])?;
+        if by_value(call, [NO_CHANGE, 0, 0, 0, 0, 0])? as u64 != id {
+            return Err(Errno::EPERM);
+        }
+    }
+    Ok(())
 }
 
 fn lift(descriptor: u64, above: u64) -> Result<u64> {

@@ -29,6 +29,8 @@ pub mod attribute {
     pub const NO_DEV: u64 = 0x4;
     /// Nothing executes.
     pub const NO_EXEC: u64 = 0x8;
+    /// No path goes through a symbolic link of it.
+    pub const NO_SYMFOLLOW: u64 = 0x20_0000;
     /// Ids are shifted by a user namespace.
     pub const IDMAP: u64 = 0x10_0000;
 }
@@ -367,6 +369,51 @@ pub fn owner_of_namespace(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
     let namespace = namespace.as_raw_fd() as u64;
     // SAFETY: numbers; returns a new descriptor.
     owned(unsafe { raw(nr::IOCTL, [namespace, NS_GET_USERNS, 0, 0, 0, 0]) })
+}
+
+/// Whose a directory's entry is, and of which mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The user id of the owner, as the mount shows it.
+    pub user: u32,
+    /// The group id, likewise.
+    pub group: u32,
+    /// The number of the mount that it is seen through.
+    pub mount: u64,
+}
+
+/// Looks at `name` in `directory`, or at `directory` itself where `name` is
+/// empty; no link is followed and nothing is mounted.
+///
+/// # Errors
+/// statx(2); `ENOSYS` where it does not tell the mount.
+///
+/// # Kernel
+/// 5.8, for the number of the mount.
+pub fn entry(directory: BorrowedFd<'_>, name: &CStr) -> Result<Entry> {
+    /// `AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW`.
+    const FLAGS: u64 = AT_EMPTY_PATH | 0x800 | 0x100;
+    /// `STATX_UID | STATX_GID | STATX_MNT_ID`.
+    const WANTED: u64 = 0x8 | 0x10 | 0x1000;
+    // struct statx: its mask in the first half of the first word, the owner in
+    // both halves of the third from byte 20, the mount at byte 144.
+    let mut status: [u64; 32] = [0; 32];
+    let status_at = &raw mut status as u64;
+    let (directory, name) = (directory.as_raw_fd() as u64, name.as_ptr() as u64);
+    // SAFETY: a string, numbers, and a live array of the structure's length.
+    check(unsafe { raw(nr::STATX, [directory, name, FLAGS, WANTED, status_at, 0]) })?;
+    // SAFETY: a live local, which the kernel wrote through its address.
+    let status = unsafe { core::ptr::read_volatile(&raw const status) };
+    let [mask, _, links_and_user, group_and_mode, ..] = status;
+    let [.., mount] = *status.first_chunk::<19>().ok_or(Errno::EINVAL)?;
+    if mask & WANTED != WANTED {
+        return Err(Errno::ENOSYS);
+    }
+    Ok(Entry {
+        user: (links_and_user >> 32) as u32,
+        group: group_and_mode as u32,
+        mount,
+    })
 }
 
 /// The network namespace that a socket was made in.

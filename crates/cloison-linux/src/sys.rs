@@ -7,6 +7,8 @@ use core::arch::asm;
 pub struct Errno(pub i32);
 
 impl Errno {
+    /// Not permitted.
+    pub const EPERM: Self = Self(1);
     /// Interrupted by a signal.
     pub const EINTR: Self = Self(4);
     /// Not now.
@@ -101,6 +103,8 @@ pub(crate) mod nr {
     pub(crate) const SETGROUPS: i64 = 116;
     pub(crate) const SETRESUID: i64 = 117;
     pub(crate) const SETRESGID: i64 = 119;
+    pub(crate) const SETFSUID: i64 = 122;
+    pub(crate) const SETFSGID: i64 = 123;
     pub(crate) const CAPSET: i64 = 126;
     pub(crate) const PERSONALITY: i64 = 135;
     pub(crate) const SETPRIORITY: i64 = 141;
@@ -133,6 +137,7 @@ pub(crate) mod nr {
     pub(crate) const SECCOMP: i64 = 317;
     pub(crate) const MEMFD_CREATE: i64 = 319;
     pub(crate) const EXECVEAT: i64 = 322;
+    pub(crate) const STATX: i64 = 332;
     pub(crate) const PIDFD_SEND_SIGNAL: i64 = 424;
     pub(crate) const OPEN_TREE: i64 = 428;
     pub(crate) const MOVE_MOUNT: i64 = 429;
@@ -163,7 +168,7 @@ pub(crate) fn exit(code: i32) -> ! {
 #[inline(always)]
 pub(crate) fn by_value(number: i64, arguments: [u64; 6]) -> Result<i64> {
     // SAFETY: this crate only, whose uses pass only values: each use is
-    // of close, fchdir, umask, setsid, setresuid, setresgid, personality,
+    // of close, fchdir, umask, setsid, setresuid, setresgid, setfsuid, setfsgid, personality,
     // setpriority, unshare, setns, dup3, fcntl(F_DUPFD), close_range, kill,
     // keyctl(JOIN, NULL), prctl with numbers, ioprio, landlock_restrict_self,
     // accept4 with two null addresses.

@@ -8,7 +8,7 @@ use crate::cgroup::CgroupError;
 use crate::kernel::Unavailable;
 use crate::posture::Difference;
 use crate::seccomp::ProfileError;
-use crate::{Layer, NamespaceError, SpawnError};
+use crate::{IdRange, Layer, NamespaceError, SpawnError};
 
 /// Why a sandbox was not launched, or could not be asked or told something.
 ///
@@ -40,6 +40,21 @@ pub enum Error {
         what: &'static str,
         /// Why.
         errno: Errno,
+    },
+    /// This kernel cannot show a tree with other ids than it has on disk.
+    #[error(
+        "{}: {file_system} cannot be id-mapped by this kernel{}: keep the tree on ext4, xfs or \
+         btrfs",
+        path.display(),
+        since.map_or_else(String::new, |since| format!(" (Linux {since} and later can)"))
+    )]
+    NotMappable {
+        /// The tree.
+        path: PathBuf,
+        /// Its file system.
+        file_system: String,
+        /// The version of Linux that brought it, if one did.
+        since: Option<&'static str>,
     },
     /// A namespace could not be made beforehand.
     #[error("a namespace could not be made")]
@@ -137,17 +152,43 @@ pub enum Refused {
         "`init` is off, and only an init can start a second command: leave exec out or set it on"
     )]
     ExecWithoutInit,
-    /// A root lacks a directory to mount on.
-    #[error(
-        "the root {} lacks the directory `{name}` to mount on: make it (mkdir -p)",
-        root.display()
-    )]
+    /// A root lacks a directory, or file, to mount on.
+    #[error("the root {} has nothing to mount on at `{name}`: {found}", root.display())]
     MountPointMissing {
         /// The root.
         root: PathBuf,
-        /// The directory.
-        name: &'static str,
+        /// What is missing in it.
+        name: String,
+        /// What stands there.
+        found: Found,
     },
+    /// The id-mapping that was prepared is another.
+    #[error("the ids that were prepared for the root are not those that the spec asks for")]
+    OtherDiskIds,
+    /// The directory of a tenant's tree is not the tenant's.
+    #[error(
+        "{} belongs to user {user} and group {group}, which are not of the {} ids from {first} \
+         that `disk_ids` names: chown it",
+        path.display(),
+        IdRange::COUNT
+    )]
+    TreeOwner {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        user: u32,
+        /// Its group.
+        group: u32,
+        /// The first id of the range.
+        first: u32,
+    },
+    /// What a sandbox can write would be honoured by the host as set-user-id.
+    #[error(
+        "{} can be written by the sandbox and lies on a mount without nosuid: mount its file \
+         system nosuid, or bind it over itself so (mount --bind -o nosuid)",
+        .0.display()
+    )]
+    HostHonoursSetuid(PathBuf),
     /// A capability that no sandbox may keep.
     #[error("`capabilities` asks for {0}, which no sandbox may keep: it would undo other layers")]
     Capability(caps::Capability),
@@ -166,6 +207,33 @@ pub enum Refused {
     /// More trees than a launch can carry.
     #[error("`mounts` has {0} entries: at most 64 can be")]
     Mounts(usize),
+}
+
+/// What stands where a place to mount on should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Found {
+    /// There is nothing.
+    #[error("there is nothing; make it (mkdir -p)")]
+    Nothing,
+    /// It, or what leads there, is a symbolic link.
+    #[error("a symbolic link is in the way, and none is followed")]
+    Link,
+    /// What leads there is no directory.
+    #[error("what leads there is no directory")]
+    NoDirectoryAbove,
+    /// A directory.
+    #[error("a directory is there")]
+    Directory,
+    /// A file.
+    #[error("a file is there")]
+    File,
+    /// A device node, a FIFO or a socket.
+    #[error("neither a directory nor a file is there")]
+    Special,
+    /// It cannot be looked at.
+    #[error("it cannot be looked at: {0}")]
+    Refused(Errno),
 }
 
 impl Error {

@@ -80,10 +80,11 @@ pub mod seccomp;
 mod spawner;
 mod spec;
 mod steps;
+mod tenant_path;
 mod waivers;
 
 pub use cgroup::{Cgroup, CgroupError, Hierarchies, Hierarchy};
-pub use error::{Error, Refused};
+pub use error::{Error, Found, Refused};
 pub use exec::{Exec, ExecError, ExecListener, ExecSocket, Execution};
 pub use held::Held;
 pub use ids::{IdRange, IdRangeError};
@@ -92,15 +93,15 @@ pub use kernel::{
 };
 pub use layer::Layer;
 pub use namespaces::{
-    NamespaceError, NamespaceStep, NetworkNamespace, NetworkPool, PendingNetworkNamespace,
-    PendingUserNamespace, UserNamespace,
+    IdMapping, NamespaceError, NamespaceStep, NetworkNamespace, NetworkPool,
+    PendingNetworkNamespace, PendingUserNamespace, UserNamespace,
 };
 pub use plan::{Io, Plan, Prepared, Streams, Weakening};
 pub use posture::{Difference, Posture, PostureError, SelfReport, Vantage};
 pub use sandbox::{ExitStatus, Sandbox, Stopped};
 pub use spawner::{SpawnError, spawner_pid, start_spawner};
 pub use spec::{
-    Access, Init, Limits, Mount, Proc, Profile, Root, SandboxName, SandboxNameError, Spec, Sysfs,
-    Tcp, TmpfsSizes,
+    Access, Init, Limits, Mount, OwnAccess, OwnRoot, Proc, Profile, Root, SandboxName,
+    SandboxNameError, Spec, Sysfs, Tcp, TmpfsSizes,
 };
 pub use waivers::{WaiverError, Waivers};

@@ -1,5 +1,7 @@
 //! Namespaces that the host makes beforehand and keeps: user and network.
 
+mod id_mapping;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cloison_linux::host;
@@ -12,6 +14,9 @@ use nix::sys::stat::Mode;
 use crate::spawner::{Asked, SpawnError, Spawned, ask, errno};
 use crate::steps::{Sending, StepList};
 use crate::{IdRange, proc_path};
+
+pub use id_mapping::IdMapping;
+pub(crate) use id_mapping::PendingIdMapping;
 
 const CLONE_NEWTIME: u64 = 0x80;
 const CLONE_NEWUSER: u64 = 0x1000_0000;

@@ -21,16 +21,18 @@ use crate::held::{Held, Observer, Ready};
 use crate::kernel::Kernel;
 use crate::layers::late::LateTrees;
 use crate::layers::mounts::Devices;
+use crate::namespaces::{IdMapping, PendingIdMapping};
 use crate::posture::Posture;
 use crate::spawner::{ask, io_errno, own_filters, spawn_directly};
+use crate::spec::Root;
 use crate::steps::{Descriptor, Sending, StepList};
 use crate::{Layer, NetworkNamespace, Spec, UserNamespace, Waivers};
 
 const OWN_STATUS: &str = "a look at the caller's own /proc status";
 
 /// What is made for a server before it is launched, and used again at each
-/// restart: its user namespace, its network namespace, its cgroup, and a
-/// read-only `/dev` of its own.
+/// restart: its user namespace, its network namespace, its cgroup, a read-only
+/// `/dev` of its own, and the map of ids of a root of its own.
 #[derive(Debug)]
 pub struct Prepared {
     /// The user namespace.
@@ -47,6 +49,8 @@ pub struct Prepared {
     /// [`Sandbox::exec`]: crate::Sandbox::exec
     pub exec: Option<ExecListener>,
     devices: Devices,
+    /// How the ids of a tree of its own are shown.
+    tree_ids: Option<IdMapping>,
 }
 
 impl Prepared {
@@ -65,7 +69,12 @@ impl Prepared {
     /// # Errors
     /// As [`Prepared::new`].
     pub fn beneath(hierarchies: &Hierarchies, spec: &Spec) -> Result<Self, Error> {
-        let user = UserNamespace::begin(spec.ids.ok_or(Refused::NoIds)?)?;
+        let ids = spec.ids.ok_or(Refused::NoIds)?;
+        let user = UserNamespace::begin(ids)?;
+        let tree_ids = match &spec.root {
+            Root::Own(own) => Some(PendingIdMapping::begin(own.disk_ids, ids)?),
+            Root::SharedBase | Root::Directory { .. } => None,
+        };
         // Its process is made meanwhile.
         let cgroup = Cgroup::create(hierarchies, &spec.name)?;
         let devices = Devices::make().map_err(|errno| Error::prepare("/dev", errno))?;
@@ -75,6 +84,7 @@ impl Prepared {
             cgroup,
             exec: None,
             devices,
+            tree_ids: tree_ids.map(PendingIdMapping::finish).transpose()?,
         })
     }
 
@@ -87,6 +97,12 @@ impl Prepared {
         let mut prepared = Self::new(spec)?;
         prepared.network = Some(network);
         Ok(prepared)
+    }
+
+    /// How the ids of a tree of its own are shown, where it has one.
+    #[must_use]
+    pub fn tree_ids(&self) -> Option<&IdMapping> {
+        self.tree_ids.as_ref()
     }
 
     pub(crate) fn devices(&self) -> &Devices {
@@ -359,6 +375,8 @@ pub(crate) fn describe(op: Op) -> &'static str {
         Op::TryNested => "being refused further namespaces",
         Op::Share => "sharing a mount",
         Op::Receive => "receiving new mounts",
+        Op::StageLayers => "staging the layers of the root",
+        Op::MountOverlay => "mounting the overlay of the root",
         Op::Announce => "announcing what stands",
         Op::Report => "reporting",
         Op::Wait => "waiting",

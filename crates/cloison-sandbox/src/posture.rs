@@ -9,6 +9,7 @@ mod knowledge;
 mod mounts;
 mod read;
 mod report;
+mod root;
 mod status;
 mod value;
 mod vantage;
@@ -29,6 +30,7 @@ use serde::Serialize;
 pub use field::Field;
 pub use knowledge::{Knowledge, Reason};
 pub use report::SelfReport;
+pub(crate) use root::tenant_ranges;
 pub use value::{DescriptorEntry, Limit, MountEntry, Owner, Value};
 pub use vantage::Vantage;
 

@@ -191,6 +191,84 @@ pub enum Root {
         #[serde(default)]
         access: Access,
     },
+    /// A tree of the tenant's own, whose files belong to the sandbox's ids.
+    Own(OwnRoot),
+}
+
+/// A tree of a tenant's own as a root, through an id-mapped mount: on disk its
+/// files carry one range of ids, whichever of the tenant's servers uses them;
+/// each server sees them as its own.
+///
+/// The directory itself belongs to an id of that range, and holds the mount
+/// points `proc`, `dev`, `tmp` and `run`. The path is the operator's: links in
+/// it are followed. Of what lies beneath nothing is believed.
+///
+/// # Kernel
+/// 5.12, and a file system that can be id-mapped: ext4 and xfs from 5.12, btrfs
+/// from 5.15, squashfs from 6.2, tmpfs from 6.3. It is tried.
+///
+/// # Source
+/// mount_setattr(2), "ID-mapped mounts"
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnRoot {
+    /// The directory on the host.
+    pub path: PathBuf,
+    /// The ids that its files carry on disk: the first range of the tenant's
+    /// block. Never the host's own.
+    pub disk_ids: IdRange,
+    /// What the sandbox may do with it.
+    #[serde(default)]
+    pub access: OwnAccess,
+}
+
+/// What a sandbox may do with a tree of its tenant's own.
+///
+/// What it may change on disk must lie, on the host, on a mount with `nosuid`:
+/// a set-user-id file that a root inside makes is one of the tenant's id there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum OwnAccess {
+    /// Read and execute.
+    #[default]
+    ReadOnly,
+    /// Read, execute and write, in place.
+    ReadWrite,
+    /// What is written stays in memory and is gone with the sandbox.
+    ///
+    /// # Kernel
+    /// 5.19, `CONFIG_OVERLAY_FS`.
+    MemoryLayer {
+        /// How much may be written.
+        ///
+        /// # Units
+        /// Bytes; rounded up to whole pages by the kernel.
+        #[serde(default = "layer_bytes_max")]
+        bytes_max: u64,
+        /// How many files may be made or changed.
+        #[serde(default = "layer_files_max")]
+        files_max: u64,
+    },
+    /// What is written goes to another directory, and is there again at the
+    /// next start.
+    ///
+    /// # Kernel
+    /// 5.19, `CONFIG_OVERLAY_FS`. A second sandbox with the same directory is
+    /// refused where the file system has file handles, as ext4, xfs and btrfs;
+    /// where it has none, the kernel only warns.
+    DiskLayer {
+        /// The directory on the host. `upper`, with what was written, and `work`
+        /// are made in it. It belongs to one tree: it is of no use with another.
+        path: PathBuf,
+    },
+}
+
+fn layer_bytes_max() -> u64 {
+    TmpfsSizes::default().tmp_bytes_max
+}
+
+fn layer_files_max() -> u64 {
+    TmpfsSizes::default().files_max
 }
 
 /// What a sandbox may do with a tree of files.

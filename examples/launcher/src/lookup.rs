@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use cloison_sandbox::{Root, Spec};
+use cloison_sandbox::{OwnAccess, Root, Spec};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat};
@@ -78,6 +78,7 @@ impl<'a> Place<'a> {
         let (path, shared) = match &spec.root {
             Root::SharedBase => (Path::new("/"), true),
             Root::Directory { path, .. } => (path.as_path(), false),
+            Root::Own(own) => (own.path.as_path(), false),
         };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = open(path, flags, Mode::empty()).map_err(|source| Error::Root {
@@ -85,6 +86,10 @@ impl<'a> Place<'a> {
             source,
         })?;
         Ok(Self { root, shared, spec })
+    }
+
+    fn has_layer(&self) -> bool {
+        matches!(&self.spec.root, Root::Own(own) if matches!(own.access, OwnAccess::DiskLayer { .. }))
     }
 
     fn look(&self, program: &str) -> Found {
@@ -121,6 +126,8 @@ impl<'a> Place<'a> {
                     Found::Program
                 }
             }
+            // What was written to its layer at another time is not looked at.
+            Err(Errno::ENOENT | Errno::ENOTDIR) if self.has_layer() => Found::Unseen,
             Err(Errno::ENOENT | Errno::ENOTDIR) => Found::Missing,
             Err(_) => Found::Unseen,
         }

@@ -167,7 +167,14 @@ impl Source {
             Refused::MountTarget(target)
             | Refused::MountOnOurs(target)
             | Refused::MountTwice(target) => mount_on(table, target),
-            Refused::MountPointMissing { .. } => below(&["root"]),
+            Refused::MountPointMissing { name, .. } => {
+                let target = Path::new("/").join(name);
+                mount_on(table, &target).or(below(&["root"]))
+            }
+            Refused::TreeOwner { path, .. } | Refused::HostHonoursSetuid(path) => {
+                naming(&root, path).or(below(&["root"]))
+            }
+            Refused::OtherDiskIds => below(&["root", "own", "disk_ids"]),
             Refused::Capability(_) => below(&["capabilities"]),
             Refused::OpenFiles(_) => below(&["limits", "open_files_max"]),
             _ => None,
@@ -209,10 +216,19 @@ fn naming(value: &DeValue<'_>, path: &Path) -> Option<Range<usize>> {
     };
     match value {
         DeValue::Array(array) => array.iter().find_map(look),
-        DeValue::Table(table) => ["root", "directory", "path", "mounts", "source"]
-            .iter()
-            .filter_map(|name| table.iter().find(|(key, _)| key.get_ref() == name))
-            .find_map(|(_, value)| look(value)),
+        DeValue::Table(table) => [
+            "root",
+            "directory",
+            "own",
+            "path",
+            "access",
+            "disk-layer",
+            "mounts",
+            "source",
+        ]
+        .iter()
+        .filter_map(|name| table.iter().find(|(key, _)| key.get_ref() == name))
+        .find_map(|(_, value)| look(value)),
         _ => None,
     }
 }

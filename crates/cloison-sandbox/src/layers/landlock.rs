@@ -133,8 +133,13 @@ fn allow<'a>(
     Ok(())
 }
 
-/// Adds the rule for proc and enters the domain.
-pub(crate) fn steps(composition: &mut Composition<'_>, ruleset: Option<Ruleset>) {
+/// Adds the rule for proc, and for a root that the child made, and enters the
+/// domain.
+pub(crate) fn steps(
+    composition: &mut Composition<'_>,
+    ruleset: Option<Ruleset>,
+    made_root: Option<u64>,
+) {
     let Some(Ruleset {
         slot: ruleset,
         files,
@@ -161,6 +166,18 @@ pub(crate) fn steps(composition: &mut Composition<'_>, ruleset: Option<Ruleset>)
                 1.into(),
                 unused.into(),
             ],
+        );
+    }
+    // The inodes of an overlay are its own: no rule for a layer reaches them.
+    if let Some(access) = made_root
+        .map(|access| access & files)
+        .filter(|access| *access != 0)
+    {
+        let root = list.text("/");
+        list.push(
+            layer,
+            Op::AddRule,
+            [ruleset.into(), access.into(), 0.into(), root.into()],
         );
     }
     list.push(layer, Op::RestrictSelf, [ruleset.into()]);

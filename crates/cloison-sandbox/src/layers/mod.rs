@@ -15,6 +15,7 @@ pub(crate) mod landlock;
 pub(crate) mod late;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
+pub(crate) mod own_root;
 pub(crate) mod proc_files;
 pub(crate) mod rlimits;
 pub(crate) mod root;

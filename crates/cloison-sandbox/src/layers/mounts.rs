@@ -18,6 +18,7 @@ use crate::Layer;
 use crate::layers::covers::{self, Covers};
 use crate::layers::landlock;
 use crate::layers::late::PLACES;
+use crate::layers::own_root::{Overlay, mount_overlay};
 use crate::layers::tree::{Filling, NO_EXEC, Swap, Tmpfs, Tree};
 use crate::plan::Composition;
 use crate::spawner::errno;
@@ -148,6 +149,8 @@ pub(crate) fn open_peer(mount: &OwnedFd) -> Result<(OwnedFd, OwnedFd), Errno> {
 pub(crate) struct Trees {
     /// The root, `/dev`, `/dev/pts`.
     pub(crate) base: Vec<Tree>,
+    /// The layers over the first of them.
+    pub(crate) overlay: Option<Overlay>,
     /// What keeps the places of those that come late.
     pub(crate) keepers: [OwnedFd; PLACES.len()],
     /// `/run/credentials`, writable until the child shares it.
@@ -165,8 +168,14 @@ pub(crate) fn attach(composition: &mut Composition<'_>, trees: Trees) {
     let (shared, attached) = described(trees.credentials);
     let shared = composition.list.own(shared);
     composition.list.push(layer, Op::Share, [shared.into()]);
+    let mut overlay = trees.overlay;
     for tree in trees.base {
-        attach_made(composition, tree);
+        let (mount, attached) = described(tree);
+        let slot = composition.list.own(mount);
+        if let Some(overlay) = overlay.take() {
+            mount_overlay(composition, overlay, slot);
+        }
+        attach_slot(composition, slot, attached);
     }
     let slots = trees.keepers.map(|keeper| composition.list.own(keeper));
     composition

@@ -1,15 +1,20 @@
 //! The root file system and everything attached to it before the pivot.
 
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path};
 
 use cloison_linux::host::attribute;
 use nix::errno::Errno;
 
-use crate::error::{Error, Refused};
+use crate::error::{Error, Found, Refused};
 use crate::layers::landlock;
+use crate::layers::own_root::{Overlay, open_own};
 use crate::layers::tree::{CONFINED, Filling, Swap, Tmpfs, Tree, of_host};
 use crate::plan::Composition;
+use crate::posture::tenant_ranges;
 use crate::spec::{Access, Mount, Root};
+use crate::tenant_path::TenantPath;
 
 const READ_ONLY: u64 = CONFINED | attribute::READ_ONLY;
 
@@ -19,20 +24,42 @@ const LINKS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// Directories that every root has, made in ours and wanted of others.
 pub(crate) const MOUNT_POINTS: [&str; 4] = ["proc", "dev", "tmp", "run"];
 
-/// The root, and what it needs to be one, in the order of attachment.
-pub(crate) fn base(composition: &Composition<'_>) -> Result<Vec<Tree>, Error> {
-    let mut base = Vec::with_capacity(8);
+/// The root, and what it needs to be one.
+pub(crate) struct Base {
+    /// In the order of attachment.
+    pub(crate) trees: Vec<Tree>,
+    /// The layers over the first of them.
+    pub(crate) overlay: Option<Overlay>,
+    /// The ranges of ids that its entries should be shown with.
+    pub(crate) ranges: BTreeSet<u32>,
+}
+
+/// Opens, or makes, the root.
+pub(crate) fn base(composition: &Composition<'_>) -> Result<Base, Error> {
     match &composition.spec.root {
-        Root::SharedBase => shared_base(composition, &mut base)?,
-        Root::Directory { path, access } => {
-            let writable = *access == Access::ReadWrite;
-            let root =
-                of_host(path, "", writable).map_err(|errno| Error::host_path(path, errno))?;
-            wants_mount_points(path, composition)?;
-            base.push(root);
+        Root::SharedBase => {
+            let mut trees = Vec::with_capacity(8);
+            shared_base(composition, &mut trees)?;
+            Ok(Base {
+                trees,
+                overlay: None,
+                ranges: BTreeSet::new(),
+            })
         }
+        Root::Directory { path, access } => {
+            let failed = |errno| Error::host_path(path, errno);
+            let root = of_host(path, "", *access == Access::ReadWrite).map_err(failed)?;
+            wants_mount_points(path, &[root.mount.as_fd()], composition)?;
+            let ranges =
+                tenant_ranges(root.mount.as_fd(), &composition.covered()).map_err(failed)?;
+            Ok(Base {
+                trees: vec![root],
+                overlay: None,
+                ranges,
+            })
+        }
+        Root::Own(own) => open_own(composition, own),
     }
-    Ok(base)
 }
 
 /// The trees that the spec asks for.
@@ -83,23 +110,59 @@ pub(crate) fn inside(path: &Path) -> Result<String, Refused> {
     }
 }
 
-fn wants_mount_points(path: &Path, composition: &Composition<'_>) -> Result<(), Error> {
-    use std::os::unix::fs::FileTypeExt;
+impl Composition<'_> {
+    /// Names in the root on which something will be mounted.
+    pub(crate) fn covered(&self) -> Vec<&str> {
+        let asked = self.spec.mounts.iter();
+        let names = asked.filter_map(|mount| mount.target.to_str()?.strip_prefix('/'));
+        let sys = self.wants_sysfs().then_some("sys");
+        MOUNT_POINTS.into_iter().chain(sys).chain(names).collect()
+    }
+}
+
+/// Refuses a root that has not what is mounted on. `layers` are its trees, the
+/// uppermost first. It makes for a better message, before anything is made: the
+/// child opens each anew, beneath the root's descriptor.
+pub(crate) fn wants_mount_points(
+    path: &Path,
+    layers: &[BorrowedFd<'_>],
+    composition: &Composition<'_>,
+) -> Result<(), Error> {
     let sys = composition.wants_sysfs().then_some("sys");
     for name in MOUNT_POINTS.into_iter().chain(sys) {
-        let point = path.join(name);
-        match point.symlink_metadata() {
-            Ok(found) if found.is_dir() && !found.file_type().is_socket() => {}
-            _ => {
-                return Err(Refused::MountPointMissing {
-                    root: path.to_owned(),
-                    name,
-                }
-                .into());
-            }
+        expect(path, layers, name, Found::Directory)?;
+    }
+    for mount in &composition.spec.mounts {
+        let target = inside(&mount.target)?;
+        // In a file system of ours, which is there by then.
+        if OURS.iter().any(|ours| Path::new(&target).starts_with(ours)) {
+            continue;
         }
+        let wanted = if mount.source.is_dir() {
+            Found::Directory
+        } else {
+            Found::File
+        };
+        expect(path, layers, &target, wanted)?;
     }
     Ok(())
+}
+
+fn expect(path: &Path, layers: &[BorrowedFd<'_>], name: &str, wanted: Found) -> Result<(), Error> {
+    let found = layers
+        .iter()
+        .map(|layer| TenantPath(name).look(*layer))
+        .find(|found| *found != Found::Nothing)
+        .unwrap_or(Found::Nothing);
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Refused::MountPointMissing {
+        root: path.to_owned(),
+        name: name.to_owned(),
+        found,
+    }
+    .into())
 }
 
 /// The host's `/usr` in a small root of our own.

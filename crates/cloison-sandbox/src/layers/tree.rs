@@ -12,7 +12,7 @@ use cloison_linux::host::{self, Reach, attribute};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mkdirat, mknodat};
-use nix::unistd::symlinkat;
+use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 
 use crate::layers::landlock;
 use crate::spawner::errno;
@@ -128,6 +128,24 @@ impl Filling {
             makedev(major, minor),
         )?;
         self.set_mode(path, 0o666)
+    }
+
+    /// Gives a directory or file to another.
+    pub(crate) fn give(
+        &self,
+        path: &str,
+        (user, group): (u32, u32),
+        mode: u32,
+    ) -> Result<(), Errno> {
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        fchownat(
+            &self.mount,
+            path,
+            Some(user),
+            Some(group),
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        )?;
+        self.set_mode(path, mode)
     }
 
     fn set_mode(&self, path: &str, mode: u32) -> Result<(), Errno> {

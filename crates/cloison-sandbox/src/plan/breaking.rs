@@ -123,6 +123,8 @@ pub(super) fn break_field(list: &mut StepList, field: Field) {
             leave_out(list, |step| step.op == Op::RestrictSpeculation);
         }
         Field::NoNewPrivs => leave_out(list, |step| step.op == Op::SetNoNewPrivs),
+        // The mount is made before there is a child.
+        Field::RootIds => {}
         // No step of the child decides these.
         Field::NetworkNamespaceOwner
         | Field::ForeignSockets

@@ -17,11 +17,12 @@ use crate::layers::{
 use crate::plan::breaking::break_field;
 use crate::plan::expect::{Expectation, Found};
 use crate::plan::{Io, Plan, Prepared, Streams, Weakening, sockets};
+use crate::posture::Field;
 use crate::seccomp::Filters;
 use crate::spawner::{io_errno, program};
-use crate::spec::Init;
+use crate::spec::{Init, Root};
 use crate::steps::{Argument, Data, Descriptor, Slot, StepList};
-use crate::{IdRange, Layer, Spec, Waivers};
+use crate::{IdMapping, IdRange, Layer, Spec, Waivers};
 
 /// The most sockets that can be handed in.
 const SOCKETS_MAX: usize = 28;
@@ -63,6 +64,13 @@ impl Composition<'_> {
         self.weakenings
             .iter()
             .any(|w| matches!(w, Weakening::Unlocked(path) if target.starts_with(path)))
+    }
+
+    /// Whether what the field tells of is to be left out, though expected.
+    pub(crate) fn breaks(&self, field: Field) -> bool {
+        self.weakenings
+            .iter()
+            .any(|w| matches!(w, Weakening::BrokenField(broken) if *broken == field))
     }
 
     pub(crate) fn kernel_has_noswap(&self) -> bool {
@@ -109,6 +117,13 @@ fn check(spec: &Spec, prepared: &Prepared, io: &Io) -> Result<IdRange, Error> {
     check_spec(spec)?;
     if spec.init == Init::Off && prepared.exec.is_some() {
         return Err(Refused::ExecWithoutInit.into());
+    }
+    if let Root::Own(own) = &spec.root {
+        let is_it =
+            |prepared: &IdMapping| prepared.on_disk() == own.disk_ids && prepared.shown() == ids;
+        if !prepared.tree_ids().is_some_and(is_it) {
+            return Err(Refused::OtherDiskIds.into());
+        }
     }
     if io.sockets.len() > SOCKETS_MAX {
         return Err(Refused::Sockets(io.sockets.len()).into());
@@ -160,7 +175,12 @@ pub(super) fn compose(
     let kept = capabilities::kept(spec)?;
 
     let made = |errno| Error::prepare("/dev", errno);
-    let mut base = root::base(composition)?;
+    let root::Base {
+        trees: mut base,
+        overlay,
+        ranges,
+    } = root::base(composition)?;
+    let made_root = overlay.is_some().then_some(landlock::WRITE_TREE);
     let pts = devpts(composition).map_err(made)?;
     let (terminal, streams) = open_streams(io.streams, || open_terminal(&pts).map_err(made))?;
     base.push(composition.prepared.devices().tree().map_err(made)?);
@@ -183,6 +203,7 @@ pub(super) fn compose(
     namespaces::enter_network(composition);
     let trees = Trees {
         base,
+        overlay,
         keepers,
         credentials,
         asked,
@@ -205,7 +226,7 @@ pub(super) fn compose(
     speculation::steps(composition);
     capabilities::steps(composition, kept);
     composition.list.push(None, Op::BindAbstract, []);
-    landlock::steps(composition, ruleset);
+    landlock::steps(composition, ruleset, made_root);
     composition.list.push(None, Op::Announce, []);
     descriptors::not_dumpable(composition);
     let port = u64::from(landlock::denied_port(composition));
@@ -226,6 +247,7 @@ pub(super) fn compose(
 
     let found = Found {
         kept,
+        root_ranges: ranges,
         filters: installed,
         // What a weakened plan leaks is not expected.
         slots: slots.into_iter().take(sockets.behind()).collect(),

@@ -3,6 +3,7 @@
 //! It is worked out while the child is busy with its steps: nothing in it
 //! comes from there.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -47,6 +48,8 @@ pub(crate) struct Expectation {
 /// What only composing a plan tells.
 #[derive(Debug)]
 pub(super) struct Found {
+    /// The ranges of ids that the entries of the root are shown with.
+    pub(super) root_ranges: BTreeSet<u32>,
     /// The capabilities that stay.
     pub(super) kept: u64,
     /// How many seccomp programs are installed.
@@ -137,6 +140,8 @@ impl Expectation {
                     };
                     expected.expect(Field::MountNamespaceOwner, Value::Number(owner));
                     expected.expect(Field::Mounts, mounts(&self.mounts));
+                    let ranges = self.found.root_ranges.iter().map(u32::to_string);
+                    expected.expect(Field::RootIds, list(ranges));
                 }
                 Layer::PidNamespace => {
                     expected.expect(Field::PidNamespace, Value::Owner(Owner::Own));
@@ -315,6 +320,7 @@ fn mounts(attached: &[Attached]) -> Value {
         (attribute::NO_SUID, "nosuid"),
         (attribute::NO_DEV, "nodev"),
         (attribute::NO_EXEC, "noexec"),
+        (attribute::IDMAP, "idmapped"),
     ];
     let entries = attached.iter().map(|mount| {
         let mut options: Vec<String> = names

@@ -78,6 +78,9 @@ fields! {
     MountNamespaceOwner = MountNamespace, READ, "owner of mount namespace";
     /// Every mount that it sees.
     Mounts = MountNamespace, READ, "mounts";
+    /// The ranges of ids, the host's own aside, that its root and the entries of
+    /// it carry: of a tree that is id-mapped, the sandbox's.
+    RootIds = MountNamespace, READ, "ids of the root";
     /// Whose its pid namespace is.
     PidNamespace = PidNamespace, READ, "pid namespace";
     /// The id of the user namespace that owns its pid namespace.
@@ -208,6 +211,7 @@ impl Field {
                 Self::MountNamespace,
                 Self::MountNamespaceOwner,
                 Self::Mounts,
+                Self::RootIds,
             ],
             Layer::PidNamespace => &[Self::PidNamespace, Self::PidNamespaceOwner, Self::InnerPid],
             Layer::IpcNamespace => &[Self::IpcNamespace],

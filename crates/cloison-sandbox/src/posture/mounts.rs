@@ -36,7 +36,7 @@ fn entries(lines: &[MountLine<'_>]) -> Value {
             mount_point: escaped(&unescaped(line.mount_point)),
             fs_type: Some(escaped(line.fs_type)),
             device: Some(line.device),
-            options: sorted(options(line.options).filter(|option| !is_weightless(option))),
+            options: mount_options(line),
             is_propagating: line.is_propagating,
         })
         .collect();
@@ -65,6 +65,18 @@ fn covers(lines: &[MountLine<'_>]) -> Value {
         .collect();
     found.sort_unstable();
     Value::List(found)
+}
+
+/// The options of a mount; a file system that is read-only as a whole makes it
+/// so, whatever was asked for.
+fn mount_options(line: &MountLine<'_>) -> Vec<String> {
+    let mut all = sorted(options(line.options).filter(|option| !is_weightless(option)));
+    let is_read_only = options(line.super_options).any(|option| option == b"ro");
+    if is_read_only && !all.iter().any(|option| option == "ro") {
+        all.push("ro".to_owned());
+        all.sort_unstable();
+    }
+    all
 }
 
 /// Where each file system of `fs_type` stands, with its own options.

@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, fstatat, major, minor};
 use super::knowledge::Reason;
 use super::value::DescriptorEntry;
 use super::vantage::{Kind, namespace_id};
-use super::{Fact, Field, Value, Vantage, mounts, status};
+use super::{Fact, Field, Value, Vantage, mounts, root, status};
 use crate::cgroup::memberships;
 use crate::proc::fields::{decimal, hexadecimal, signed};
 use crate::proc::{Reader, escaped};
@@ -38,6 +38,10 @@ pub(super) fn enclosure(process: BorrowedFd<'_>, vantage: &Vantage, facts: &mut 
     ];
     parsed(&mut reader, process, files, facts);
     namespaces(process, vantage, facts);
+    facts.push(Fact::read(
+        Field::RootIds,
+        root::ranges(process).map_err(reason),
+    ));
     facts.push(Fact::read(
         Field::DeviceNodes,
         device_nodes(process).map_err(reason),

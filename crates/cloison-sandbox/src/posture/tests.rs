@@ -418,6 +418,8 @@ fn whole() -> Posture {
     ] {
         posture.expect(field, Value::Number(4_026_531_837));
     }
+    let ranges = vec!["1879113728".to_owned()];
+    posture.expect(Field::RootIds, Value::List(ranges));
     for layer in Layer::ALL {
         posture.expect_unreadable(layer);
     }

@@ -1,5 +1,13 @@
 //! The list of mounts that a process sees.
 
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use cloison_linux::host;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::escaped;
 use super::fields::{decimal, lines};
 
 /// One line of `/proc/PID/mountinfo`, its fields still with the kernel's
@@ -54,6 +62,19 @@ fn mount(line: &[u8]) -> Option<MountLine<'_>> {
         fs_type,
         super_options: fields.next()?,
     })
+}
+
+/// The file system of the mount that a path of the host leads to.
+pub(crate) fn file_system_of(path: &Path) -> Option<String> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let opened = open(path, flags, Mode::empty()).ok()?;
+    let mount = host::entry(opened.as_fd(), c"").ok()?.mount;
+    let text = std::fs::read("/proc/self/mountinfo").ok()?;
+    let line = lines(&text).find(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        fields.next().and_then(decimal) == Some(mount)
+    })?;
+    Some(escaped(self::mount(line)?.fs_type))
 }
 
 /// The number that stat(2) gives for `major:minor`.
