@@ -224,11 +224,11 @@ ops! {
     TryNested = 57 ();
     /// Puts a mount on a place of the old root and works in it: what is
     /// attached next stands beneath it, and goes away with the old root.
-    StageLayers = 70 (Slot);
+    StageLayers = 72 (Slot);
     /// Mounts an overlay whose options name layers beneath the staged mount,
     /// and keeps it in this slot: options, mount attributes, the id that its
     /// own files are made with.
-    MountOverlay = 71 (Slot, List, Number, Number);
+    MountOverlay = 73 (Slot, List, Number, Number);
     /// Makes a directory by name. For floors.
     MakeDirectory = 50 (Text);
     /// Works in a directory by name, no magic link followed.
