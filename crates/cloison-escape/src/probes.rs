@@ -18,11 +18,18 @@
 mod a_files;
 mod a_kernel;
 mod attempted;
+mod b_identity;
+mod b_machine;
+mod b_namespaces;
 mod b_processes;
 mod c_calls;
 mod c_kernel;
+mod d_inherited;
 mod e_network;
 mod error;
+mod g_manager;
+mod handed_in;
+mod itself;
 mod n_shared;
 mod outcome;
 mod outside;
@@ -119,14 +126,20 @@ pub enum Canary {
     /// What each way leaves in `/proc` while it holds still: in words, and way
     /// by way.
     Traces(&'static str, &'static [(&'static str, Trace)]),
+    /// The attempt itself: ids, capabilities, filters, scheduling.
+    Itself,
     /// The program that the sandbox's init runs.
     Program,
     /// Namespaces that the attempt makes.
     Namespaces,
     /// Descriptors that the attempt is handed out.
     HandedOut,
-    /// The sandbox's own init.
+    /// The sandbox's own init, and a command that it started for `exec`.
     Init,
+    /// A child of another launch by the same caller, before it executes.
+    Joining,
+    /// The launcher, its spawner, and such a child.
+    Caller,
     /// The sandbox's own network.
     Network,
     /// A tree of the host that is shown read-only, with a mask over one of
@@ -138,6 +151,20 @@ pub enum Canary {
     OpenDirectory,
     /// A process outside that notes signals and holds a secret.
     Process,
+    /// Such a process, with the handles of it and of its namespaces.
+    Namespaced,
+    /// Such a process in the caller's process group, where the sandbox's is
+    /// as well.
+    Group,
+    /// The pipes that the program writes to.
+    Streams,
+    /// A file of the host to which a log is written, open in the caller.
+    Log,
+    /// Memory, a counter, a set of waits and a queue of events, open in the
+    /// caller.
+    Shared,
+    /// Unix sockets that listen outside, by abstract name and by path.
+    Listener,
     /// Two keys of the user 0: one in the caller's session keyring, one in
     /// another process's.
     Key,
@@ -154,15 +181,30 @@ impl Canary {
     pub fn seen_as(self) -> &'static str {
         match self {
             Self::Unseen(reason) | Self::Traces(reason, _) => reason,
+            Self::Itself => "the attempt's own status, files and descriptors in /proc",
             Self::Program => "the program's mode, and who holds a descriptor of it",
             Self::Namespaces => "the namespaces of the attempt's processes in /proc",
             Self::HandedOut => "the attempt's descriptors and namespaces in /proc",
-            Self::Init => "the init's limits, scheduling, tracer and files in /proc",
+            Self::Init => {
+                "limits, scheduling, tracer and files of both in /proc; a secret in \
+                           the command's memory"
+            }
+            Self::Joining => "the child's tracer and the attempt's descriptors in /proc",
+            Self::Caller => "the tracers of all three and the attempt's descriptors in /proc",
             Self::Network => "links and sockets of the sandbox's network in /proc",
             Self::MaskedTree => "what each way wrote on the host's side; a secret behind the mask",
             Self::SharedTree => "what each way wrote on the host's side: bytes, mode, owner, time",
             Self::OpenDirectory => "a secret that only the file outside holds",
             Self::Process => "the signals it notes, its state in /proc, a secret in its memory",
+            Self::Namespaced => "the attempt's namespaces and descriptors in /proc",
+            Self::Group => "the signals that a process of the group notes",
+            Self::Streams => "the attempt's descriptors of the pipes in /proc, and their modes",
+            Self::Log => "what stands in the log, which is a secret",
+            Self::Shared => {
+                "what is counted; a secret that only the memory, the set and the \
+                             queue hold"
+            }
+            Self::Listener => "what the listeners note",
             Self::Key => "a secret that only the keys hold",
             Self::Terminal => "the marks that came into the terminal, counted",
             Self::Neighbour => "the connections that the neighbour counts, and its secret",
@@ -172,12 +214,12 @@ impl Canary {
     /// Whether the child must be the caller's own: what it inherits is the
     /// point, and a spawner inherited it earlier.
     fn is_inherited(self) -> bool {
-        matches!(self, Self::Key | Self::Terminal)
+        matches!(self, Self::Key | Self::Terminal | Self::Group)
     }
 }
 
 /// Every probe, in the order of the catalogue.
-pub const PROBES: [&Probe; 32] = [
+pub const PROBES: [&Probe; 53] = [
     &a_files::A03,
     &a_kernel::A04,
     &a_kernel::A06,
@@ -191,8 +233,20 @@ pub const PROBES: [&Probe; 32] = [
     &a_kernel::A29,
     &a_files::A32,
     &b_processes::B01,
+    &b_namespaces::B02,
     &b_processes::B03,
+    &b_identity::B05,
+    &b_identity::B06,
+    &b_identity::B07,
+    &b_identity::B08,
+    &b_processes::B09,
+    &b_machine::B11,
     &b_processes::B12,
+    &b_machine::B15,
+    &b_machine::B16,
+    &b_machine::B17,
+    &b_machine::B18,
+    &b_namespaces::B20,
     &b_processes::B21,
     &c_calls::C01,
     &c_calls::C02,
@@ -207,9 +261,18 @@ pub const PROBES: [&Probe; 32] = [
     &c_calls::C15,
     &c_calls::C20,
     &c_calls::C21,
+    &d_inherited::D01,
+    &d_inherited::D03,
+    &d_inherited::D08,
+    &d_inherited::D09,
+    &d_inherited::D10,
     &e_network::E13,
+    &g_manager::G12,
+    &n_shared::N02,
     &n_shared::N03,
+    &n_shared::N04,
     &n_shared::N05,
+    &n_shared::N06,
 ];
 
 impl Probe {

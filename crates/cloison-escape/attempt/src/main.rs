@@ -12,15 +12,21 @@
 
 mod arguments;
 mod costs;
+mod crossings;
 mod descriptors;
 mod devices;
 mod files;
 mod foreign_abi;
 mod forked;
+mod groups;
+mod identity;
 mod incident;
 mod kernel_calls;
 mod kernel_files;
 mod keys;
+mod left_open;
+mod listeners;
+mod machine;
 mod mounts;
 mod namespaces;
 mod neighbours;
@@ -36,6 +42,7 @@ mod roles;
 mod sockets;
 mod sys;
 mod terminal;
+mod transformers;
 
 use std::process::ExitCode;
 
@@ -62,8 +69,20 @@ const PROBES: &[(&str, Probe)] = &[
     ("a29", kernel_files::a29),
     ("a32", mounts::a32),
     ("b01", neighbours::b01),
+    ("b02", crossings::b02),
     ("b03", namespaces::b03),
+    ("b05", identity::b05),
+    ("b06", identity::b06),
+    ("b07", identity::b07),
+    ("b08", identity::b08),
+    ("b09", own_init::b09),
+    ("b11", machine::b11),
     ("b12", foreign_abi::b12),
+    ("b15", machine::b15),
+    ("b16", machine::b16),
+    ("b17", machine::b17),
+    ("b18", machine::b18),
+    ("b20", crossings::b20),
     ("b21", own_init::b21),
     ("c01", kernel_calls::c01),
     ("c02", kernel_calls::c02),
@@ -78,9 +97,18 @@ const PROBES: &[(&str, Probe)] = &[
     ("c15", kernel_calls::c15),
     ("c20", kernel_calls::c20),
     ("c21", kernel_calls::c21),
+    ("d01", listeners::d01),
+    ("d03", left_open::d03),
+    ("d08", groups::d08),
+    ("d09", left_open::d09),
+    ("d10", left_open::d10),
     ("e13", sockets::e13),
+    ("g12", own_init::g12),
+    ("n02", transformers::n02),
     ("n03", sockets::n03),
+    ("n04", transformers::n04),
     ("n05", netlink::n05),
+    ("n06", transformers::n06),
 ];
 
 const ROLES: &[(&str, Role)] = &[
@@ -93,6 +121,9 @@ const ROLES: &[(&str, Role)] = &[
     ("number", numbers::number),
     ("costs", costs::costs),
     ("crowd", roles::crowd),
+    ("capabilities", identity::capabilities),
+    ("handles", crossings::handles),
+    ("listen", listeners::listen),
 ];
 
 fn main() -> ExitCode {

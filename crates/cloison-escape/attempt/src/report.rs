@@ -16,6 +16,9 @@ const UNTRIED: u8 = 20;
 /// How long one way may take before it counts as not tried.
 const WAY_TIMEOUT_MS: i32 = 5_000;
 
+/// The answer of who looked and saw it.
+const SEEN: &[u8; 1] = b"!";
+
 /// Whether somebody looks from outside at each way that gets through.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 /// Whether this way was looked at.
@@ -37,14 +40,19 @@ pub(crate) fn own_way() -> &'static str {
 /// `holding PID NAME` and reads one byte of standard input. What a way changes
 /// and sets back it holds changed.
 pub(crate) fn hold() {
+    // Who does not look learns of the way by its verdict, and misses it.
+    is_seen();
+}
+
+/// The same for what no process can know of itself: whether it was seen from
+/// outside. Who does not look has seen nothing.
+pub(crate) fn is_seen() -> bool {
     if !WATCHED.load(Ordering::Relaxed) || SHOWN.swap(true, Ordering::Relaxed) {
-        return;
+        return false;
     }
     println!("holding {} {}", sys::own_pid(), own_way());
-    // Who does not look learns of the way by its verdict, and misses it.
-    match std::io::stdin().read_exact(&mut [0]) {
-        Ok(()) | Err(_) => {}
-    }
+    let mut answer = [0];
+    std::io::stdin().read_exact(&mut answer).is_ok() && answer == *SEEN
 }
 
 /// Why a probe or a role could not begin.
@@ -117,17 +125,25 @@ impl Verdict {
 /// of the way, colon, evidence or refusal.
 #[derive(Default)]
 pub(crate) struct Report {
+    /// What the names of the ways begin with.
+    prefix: &'static str,
     through: usize,
     stopped: usize,
     untried: usize,
 }
 
 impl Report {
+    /// The names of the ways that follow begin so.
+    pub(crate) fn begin_with(&mut self, prefix: &'static str) {
+        self.prefix = prefix;
+    }
+
     /// Tries one way in a process of its own, since a filter may kill for it
     /// and since what it changes in itself must not help the next way.
     pub(crate) fn way(&mut self, name: &str, attempt: impl FnOnce() -> Verdict) {
-        let verdict = in_child(name, attempt);
-        self.note(name, &verdict);
+        let name = format!("{}{name}", self.prefix);
+        let verdict = in_child(&name, attempt);
+        self.note(&name, &verdict);
     }
 
     /// Records a verdict found without an attempt of its own.

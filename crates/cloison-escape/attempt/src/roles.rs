@@ -14,6 +14,7 @@ use crate::sys::{self, int, nr};
 
 const SIGCHLD: u64 = 17;
 const SIGUSR1: c_int = 10;
+const SIGURG: c_int = 23;
 
 /// Ends at once.
 #[expect(clippy::unnecessary_wraps, reason = "the shape of a role")]
@@ -53,7 +54,7 @@ pub(crate) fn crowd(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Holds `token` in its memory, notes each SIGUSR1 in the file `record`,
+/// Holds `token` in its memory, notes each SIGUSR1 and SIGURG in the file `record`,
 /// says where it is, and lives until its standard input ends. With `at` it
 /// has that number, which needs CAP_SYS_ADMIN over its pid namespace.
 pub(crate) fn victim(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
@@ -78,8 +79,10 @@ pub(crate) fn victim(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
         .open(record)
         .map_err(|error| CouldNotTry(format!("{record}: {error}")))?;
     RECORD.store(file.into_raw_fd(), Ordering::Relaxed);
-    // SAFETY: the handler only makes a raw write.
-    unsafe { c_signal(SIGUSR1, note_signal as extern "C" fn(c_int) as usize) };
+    for signal in [SIGUSR1, SIGURG] {
+        // SAFETY: the handler only makes a raw write.
+        unsafe { c_signal(signal, note_signal as extern "C" fn(c_int) as usize) };
+    }
     println!(
         "pid={} address={:#x}",
         sys::own_pid(),

@@ -71,6 +71,55 @@ pub(super) const B03: Probe = Probe {
     silent: &[],
 };
 
+/// A child of the launcher before it executes.
+pub(super) const B09: Probe = Probe {
+    id: "b09",
+    title: "trace or read the launcher's child before it executes",
+    reference: "CVE-2016-9962, CVE-2026-41163",
+    layers: &[
+        Layer::PidNamespace,
+        Layer::UserNamespace,
+        Layer::Seccomp,
+        Layer::LandlockFiles,
+        Layer::NotDumpable,
+    ],
+    control: Control {
+        // The capabilities stay: with all of the host's nothing would stop
+        // the attempt.
+        without: &[
+            Layer::PidNamespace,
+            Layer::UserNamespace,
+            Layer::Proc,
+            Layer::Seccomp,
+            Layer::LandlockFiles,
+            Layer::LandlockNetwork,
+            Layer::LandlockScope,
+            Layer::NotDumpable,
+        ],
+    },
+    only: &[],
+    canary: Canary::Joining,
+    unseen: &[
+        Ways {
+            names: &["process_vm_readv", "process_vm_writev", "proc-mem"],
+            reason: "EFAULT for an address that the child may not have shows that the right \
+                     was checked",
+        },
+        Ways {
+            names: &["kcmp", "get_robust_list", "move_pages"],
+            reason: "it changes nothing: the answer of the call is all there is",
+        },
+    ],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["process_madvise", "proc-stack"],
+            reason: "each asks for a capability in the host's user namespace, which the control \
+                     does not give: B01 shows them alive",
+        },
+        on: Machines::All,
+    }],
+};
+
 /// The calls of a foreign interface.
 pub(super) const B12: Probe = Probe {
     id: "b12",
@@ -117,7 +166,7 @@ pub(super) const B12: Probe = Probe {
 /// Change or inspect one's own init.
 pub(super) const B21: Probe = Probe {
     id: "b21",
-    title: "trace, read or limit the sandbox's own init",
+    title: "trace, read or limit the sandbox's own init, or what exec started",
     reference: "prlimit(2), ptrace(2)",
     layers: &[Layer::Seccomp, Layer::NotDumpable, Layer::LandlockFiles],
     control: Control {
@@ -131,18 +180,32 @@ pub(super) const B21: Probe = Probe {
             Layer::Securebits,
         ],
     },
-    only: &[Only {
-        layer: Layer::Seccomp,
-        ways: &[
-            "prlimit64",
-            "sched_setaffinity",
-            "setpriority",
-            "sched_setscheduler",
-            "ioprio_set",
-        ],
-        reason: "the kernel lets a user set these of his own processes, and the init has the \
-                 command's id; a Landlock domain does not cover them",
-    }],
+    only: &[
+        Only {
+            layer: Layer::Seccomp,
+            ways: &[
+                "prlimit64",
+                "sched_setaffinity",
+                "setpriority",
+                "sched_setscheduler",
+                "ioprio_set",
+                "exec-prlimit64",
+                "exec-sched_setaffinity",
+                "exec-setpriority",
+                "exec-sched_setscheduler",
+                "exec-ioprio_set",
+            ],
+            reason: "the kernel lets a user set these of his own processes, and both have the \
+                     command's id; a Landlock domain does not cover them",
+        },
+        Only {
+            layer: Layer::LandlockFiles,
+            ways: &["exec-proc-"],
+            reason: "what exec starts runs a program of the tenant's, of the same user and \
+                     readable, so that only the inner Landlock domain of the command stands \
+                     between them; no call is made that a filter could know",
+        },
+    ],
     canary: Canary::Init,
     unseen: &[
         Ways {
@@ -151,22 +214,30 @@ pub(super) const B21: Probe = Probe {
                  shows that the right was checked",
         },
         Ways {
-            names: &["kcmp", "get_robust_list", "move_pages"],
+            names: &[
+                "kcmp",
+                "get_robust_list",
+                "move_pages",
+                "exec-kcmp",
+                "exec-get_robust_list",
+                "exec-move_pages",
+            ],
             reason: "it changes nothing: the answer of the call is all there is",
         },
         Ways {
-            names: &["pidfd_getfd"],
-            reason: "the init has no descriptor 0: EBADF shows that the right was checked",
-        },
-        Ways {
-            names: &["ioprio_set"],
+            names: &["ioprio_set", "exec-ioprio_set"],
             reason: "no file of /proc shows an I/O priority",
         },
     ],
     silent: &[
         Silent {
             ways: Ways {
-                names: &["process_madvise", "proc-stack"],
+                names: &[
+                    "process_madvise",
+                    "proc-stack",
+                    "exec-process_madvise",
+                    "exec-proc-stack",
+                ],
                 reason: "each asks for a capability in the host's user namespace, which no \
                  sandbox has: B01 shows them alive",
             },
@@ -174,8 +245,9 @@ pub(super) const B21: Probe = Probe {
         },
         Silent {
             ways: Ways {
-                names: &["proc-environ", "proc-fd/0", "proc-fd/1", "proc-fd/2"],
-                reason: "the init has no environment and no streams: B01 shows them alive",
+                names: &["proc-environ", "proc-fd/1", "proc-fd/2"],
+                reason: "the init has no environment and no streams: descriptor 0 is the socket \
+                         on which it listens, and B01 shows the others alive",
             },
             on: Machines::All,
         },

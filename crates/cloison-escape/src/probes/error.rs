@@ -37,6 +37,9 @@ pub enum ProbeError {
         #[source]
         source: Box<cloison_sandbox::Error>,
     },
+    /// No second command could be started in a sandbox.
+    #[error("the command that is tried on")]
+    Exec(#[source] cloison_sandbox::ExecError),
     /// The program did not end in time, and was ended.
     #[error("the attempt did not end in {limit_s} s in the sandbox without {}", names(.without))]
     Deadline {

@@ -50,6 +50,29 @@ impl Process {
         Ok(fs::metadata(self.path(entry))?.mode())
     }
 
+    /// A field of `stat`, counted from 1 as in its manual; from 3 on.
+    pub(super) fn stat(self, number: usize) -> io::Result<String> {
+        let stat = self.text("stat")?;
+        // Behind the name, which may hold anything, stands the third field.
+        let behind = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let mut fields = behind.split_whitespace();
+        let field = fields.nth(number.saturating_sub(3)).unwrap_or_default();
+        Ok(field.to_owned())
+    }
+
+    /// The user and the group that own what an entry leads to.
+    pub(super) fn owners(self, entry: &str) -> io::Result<(u32, u32)> {
+        let found = fs::metadata(self.path(entry))?;
+        Ok((found.uid(), found.gid()))
+    }
+
+    pub(super) fn children(self) -> io::Result<Vec<Self>> {
+        let own = self.0.to_string();
+        let mut children = all()?;
+        children.retain(|process| process.field("PPid").as_deref() == Some(own.as_str()));
+        Ok(children)
+    }
+
     /// The first bytes of an entry, as an attempt hands them back.
     pub(super) fn beginning(self, entry: &str) -> io::Result<String> {
         let mut bytes = [0; PIECE_BYTES];
@@ -133,6 +156,39 @@ impl Process {
         Ok(fs::symlink_metadata(self.path(&format!("root{path}")))?.is_file())
     }
 
+    /// Whether it is in the same namespace of `kind` as `other`.
+    pub(super) fn shares(self, other: Self, kind: &str) -> io::Result<bool> {
+        let entry = format!("ns/{kind}");
+        Ok(self.link(&entry)? == other.link(&entry)?)
+    }
+
+    /// Whether it holds a descriptor of the process `other`.
+    pub(super) fn holds_pidfd_of(self, other: Self) -> io::Result<bool> {
+        let wanted = format!("Pid:\t{}", other.0);
+        let is_it = |fd: &String| {
+            let told = self.text(&fd.replace("fd/", "fdinfo/"));
+            told.is_ok_and(|told| told.lines().any(|line| line == wanted))
+        };
+        Ok(self.descriptors()?.iter().any(is_it))
+    }
+
+    /// Whether it holds a readable descriptor of what the writable one `entry`
+    /// leads to.
+    pub(super) fn may_read_again(self, entry: &str) -> io::Result<bool> {
+        let wanted = self.file(entry)?;
+        let may_read = |fd: &String| {
+            let told = self.text(&fd.replace("fd/", "fdinfo/")).unwrap_or_default();
+            let flags = told.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+            // O_ACCMODE; O_WRONLY is 1.
+            flags.is_some_and(|flags| flags & 3 != 1)
+        };
+        Ok(self
+            .descriptors()?
+            .iter()
+            .any(|fd| self.file(fd).is_ok_and(|file| file == wanted) && may_read(fd)))
+    }
+
     /// Whether a socket that it holds is in `table` of its network.
     pub(super) fn holds_socket_of(self, table: &str) -> io::Result<bool> {
         let table = self.text(&format!("net/{table}"))?;
@@ -153,9 +209,7 @@ impl Process {
     pub(super) fn left(self, other: Self, kind: &str) -> io::Result<bool> {
         let own = other.link(&format!("ns/{kind}"))?;
         let of = |process: Self, entry: String| process.link(&entry).is_ok_and(|link| link != own);
-        let children = all()?
-            .into_iter()
-            .filter(|process| process.field("PPid") == Some(self.0.to_string()));
+        let children = self.children()?.into_iter();
         let waits = kind == "pid" && self.link("ns/pid_for_children").is_err();
         let left = children.chain([self]).any(|process| {
             of(process, format!("ns/{kind}")) || of(process, format!("ns/{kind}_for_children"))
@@ -169,10 +223,7 @@ impl Process {
 
     /// What others may change of it, each by the way that does.
     pub(super) fn attributes(self) -> BTreeMap<&'static str, String> {
-        let stat = self.text("stat").unwrap_or_default();
-        // Behind the name, which may hold anything, stands the third field.
-        let behind = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let field = |number: usize| behind.split_whitespace().nth(number - 3).map(str::to_owned);
+        let field = |number: usize| self.stat(number).ok();
         let limits = self.text("limits").unwrap_or_default();
         let files = limits
             .lines()

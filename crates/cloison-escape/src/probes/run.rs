@@ -6,11 +6,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use cloison_sandbox::{
-    IdRange, Io, Kernel, Layer, Plan, Prepared, SandboxName, Spec, Streams, Waivers,
+    Held, IdRange, Io, Kernel, Layer, Plan, Prepared, SandboxName, Spec, Streams, Waivers,
+    Weakening, spawner_pid,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::{ProbeError, canary, canary_errno};
+use super::victims::Executed;
 use super::watch::Watch;
 use super::{Attempted, Liveness, Outcome, Probe, Reach, Scene, Verdict, Way};
 
@@ -107,8 +109,15 @@ impl<'a> Runner<'a> {
             weakenings.extend(scene.weaken(*layer)?);
         }
         scene.set_back()?;
+        let child = if scene.has_child() {
+            Some(self.child(scene, without)?)
+        } else {
+            None
+        };
+        spec.command.extend(child.iter().flat_map(words_of));
         let (conversation, io) = streams(scene)?;
-        let prepared = Prepared::new(&spec).map_err(sandbox)?;
+        let mut prepared = Prepared::new(&spec).map_err(sandbox)?;
+        prepared.exec = scene.listener()?;
         let (kernel, waivers) = (self.kernel, self.waivers);
         let plan =
             Plan::weakened(&spec, kernel, waivers, prepared, io, weakenings).map_err(sandbox)?;
@@ -118,8 +127,12 @@ impl<'a> Runner<'a> {
             plan.hold()
         }
         .map_err(sandbox)?;
-        let mut watch = Watch::begin(scene, held.pid());
+        let mut watch = Watch::begin(scene, held.pid(), child.as_ref().map(Held::pid));
         let mut started = held.start().map_err(sandbox)?;
+        let executed = scene.execute(&started)?;
+        if let Some(pid) = executed.as_ref().and_then(Executed::pid) {
+            watch.aim_inside("exec-", pid)?;
+        }
         let said = conversation.follow(&mut watch, LIMIT)?;
         let Some(said) = said else {
             started.remove().map_err(sandbox)?;
@@ -137,6 +150,34 @@ impl<'a> Runner<'a> {
             })?;
         confirm(&watch, attempted, without)
     }
+
+    /// Another launch, held before it executes: by the caller itself, whose
+    /// memory the child has a copy of.
+    fn child(&self, scene: &Scene, without: &[Layer]) -> Result<Held, ProbeError> {
+        let sandbox = |source| ProbeError::Sandbox {
+            without: without.to_vec(),
+            source: Box::new(source),
+        };
+        let mut spec = self.spec.clone();
+        scene.describe(&mut spec);
+        spec.name = SandboxName::new("probe-child")?;
+        let weakenings = without.iter().map(|layer| Weakening::Without(*layer));
+        let prepared = Prepared::new(&spec).map_err(sandbox)?;
+        let io = Io::null().map_err(sandbox)?;
+        let (kernel, waivers) = (self.kernel, self.waivers);
+        Plan::weakened(&spec, kernel, waivers, prepared, io, weakenings.collect())
+            .and_then(Plan::hold_directly)
+            .map_err(sandbox)
+    }
+}
+
+/// What the program is told of the launcher and of a child of its.
+fn words_of(child: &Held) -> [String; 3] {
+    [
+        format!("child={}", child.pid()),
+        format!("spawner={}", spawner_pid().unwrap_or(0)),
+        format!("caller={}", std::process::id()),
+    ]
 }
 
 /// The parts of the spec that all probes share.
@@ -222,10 +263,10 @@ impl Conversation {
                 let Some((pid, way)) = holding(&line) else {
                     continue;
                 };
-                watch.look(way, pid)?;
+                let answer = if watch.look(way, pid)? { b"!" } else { b"." };
                 if let Some(answers) = &mut self.answers {
                     // A program that is gone says so by its exit.
-                    match answers.write_all(b".") {
+                    match answers.write_all(answer) {
                         Ok(()) | Err(_) => {}
                     }
                 }

@@ -11,14 +11,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
-use cloison_sandbox::{Access, Init, Layer, Mount, Root, Spec, Weakening};
+use cloison_sandbox::{Access, ExecListener, Init, Layer, Mount, Root, Sandbox, Spec, Weakening};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::statvfs::statvfs;
+use nix::unistd::{Pid, getpgrp, setpgid};
 
 use super::error::{ProbeError, canary, canary_errno};
+use super::handed_in::{Log, Shared};
 use super::terminal::VictimTerminal;
-use super::victims::{Victim, take_key};
+use super::victims::{Executed, Victim, said_by, take_key};
 use super::watch::lines;
 use super::{Canary, Probe};
 use crate::ATTEMPT;
@@ -38,6 +41,9 @@ const TREE: &str = "/data";
 const OPTIONS: &str = "size=16m,mode=755";
 const SIZE_BYTES: u64 = 16 << 20;
 
+/// Whose handles the program is told, as it names them.
+const HANDLES: [&str; 6] = ["net", "mnt", "ipc", "uts", "cgroup", "process"];
+
 static SCENES: AtomicU32 = AtomicU32::new(0);
 
 /// The canaries of one probe, on the stage, in a tmpfs of their own.
@@ -51,6 +57,8 @@ pub struct Scene {
     words: Vec<String>,
     victim: Option<Victim>,
     terminal: Option<&'static VictimTerminal>,
+    log: Option<Log>,
+    shared: Option<Shared>,
 }
 
 impl Scene {
@@ -79,6 +87,8 @@ impl Scene {
             words: Vec::new(),
             victim: None,
             terminal: None,
+            log: None,
+            shared: None,
         };
         scene.make_root().map_err(canary("making a root"))?;
         scene.make_canary()?;
@@ -114,6 +124,10 @@ impl Scene {
             | Canary::Init
             | Canary::Network
             | Canary::Traces(..)
+            | Canary::Itself
+            | Canary::Streams
+            | Canary::Joining
+            | Canary::Caller
             | Canary::Unseen(_) => Vec::new(),
             Canary::MaskedTree | Canary::SharedTree => {
                 self.make_tree().map_err(canary("making a tree"))?;
@@ -130,6 +144,40 @@ impl Scene {
                 vec![("canary", outside.to_string_lossy().into_owned())]
             }
             Canary::Process => self.start_victim()?,
+            Canary::Namespaced => {
+                let mut words = self.start_victim()?;
+                let pid = format!("pid={}", self.victim_pid().unwrap_or(0));
+                let handles = said_by(&self.program(), "handles", &[pid])?;
+                words.extend(
+                    HANDLES
+                        .map(|kind| (kind, handles.get(kind).cloned()))
+                        .map(|(kind, handle)| (kind, handle.unwrap_or_default())),
+                );
+                words
+            }
+            Canary::Group => {
+                // Number 1, of the stage's first process, means everybody.
+                match setpgid(Pid::from_raw(0), Pid::from_raw(0)) {
+                    // The leader of a session leads its group already.
+                    Ok(()) | Err(Errno::EPERM) => {}
+                    Err(errno) => return Err(canary_errno("making a group")(errno)),
+                }
+                let mut words = self.start_victim()?;
+                words.push(("group", getpgrp().to_string()));
+                words
+            }
+            Canary::Log => {
+                let log = Log::make(&self.directory, &self.secret);
+                self.log = Some(log.map_err(canary("making a log"))?);
+                Vec::new()
+            }
+            Canary::Shared => {
+                let awaited = RandomState::new().build_hasher().finish();
+                let shared = Shared::make(&self.directory, &self.secret, awaited);
+                self.shared = Some(shared.map_err(canary("making descriptors"))?);
+                Vec::new()
+            }
+            Canary::Listener => self.start_listener()?,
             Canary::Key => {
                 let words = [format!("token={}", self.secret), "keep=1".to_owned()];
                 let victim = Victim::start(&self.program(), "key", &words)?;
@@ -194,6 +242,20 @@ impl Scene {
         Ok(words)
     }
 
+    fn start_listener(&mut self) -> Result<Vec<(&'static str, String)>, ProbeError> {
+        let name = self.directory.file_name().unwrap_or_default();
+        let name = name.to_string_lossy().into_owned();
+        let path = self.directory.join("socket");
+        let path = path.to_string_lossy().into_owned();
+        let words = [
+            format!("name={name}"),
+            format!("path={path}"),
+            format!("record={}", self.record().display()),
+        ];
+        self.victim = Some(Victim::start(&self.program(), "listen", &words)?);
+        Ok(vec![("name", name), ("path", path)])
+    }
+
     /// Where the victim notes signals and connections.
     fn record(&self) -> PathBuf {
         self.directory.join("record")
@@ -216,10 +278,39 @@ impl Scene {
             spec.mounts.push(shown("tree", TREE.to_owned()));
             spec.mounts.push(shown("mask", format!("{TREE}/masked")));
         }
-        if self.probe.canary == Canary::Terminal {
+        if matches!(self.probe.canary, Canary::Terminal | Canary::Group) {
             // An init would start a session of its own in any case.
             spec.init = Init::Off;
         }
+    }
+
+    /// Whether another launch is held meanwhile.
+    pub(super) fn has_child(&self) -> bool {
+        matches!(self.probe.canary, Canary::Joining | Canary::Caller)
+    }
+
+    /// Where the init listens for commands.
+    pub(super) fn listener(&self) -> Result<Option<ExecListener>, ProbeError> {
+        if self.probe.canary != Canary::Init {
+            return Ok(None);
+        }
+        let private = self.directory.join("private");
+        fs::create_dir_all(&private)
+            .and_then(|()| fs::set_permissions(&private, Permissions::from_mode(0o700)))
+            .map_err(canary("making a directory"))?;
+        let listener = ExecListener::bind(&private.join("exec"));
+        Ok(Some(listener.map_err(ProbeError::Exec)?))
+    }
+
+    /// Starts a victim inside, and tells the program where it is.
+    pub(super) fn execute(&self, sandbox: &Sandbox) -> Result<Option<Executed>, ProbeError> {
+        if self.probe.canary != Canary::Init {
+            return Ok(None);
+        }
+        let executed = Executed::start(sandbox, &self.secret)?;
+        let told = self.directory.join("root/executed");
+        fs::write(told, executed.said()).map_err(canary("telling of a command"))?;
+        Ok(Some(executed))
     }
 
     /// The program's standard input, unless it is there to hold it still.
@@ -243,6 +334,18 @@ impl Scene {
                 let beside = beside.map_err(canary("opening a directory"))?;
                 let leaks = [open, outside, beside].map(|file| Weakening::Leak(file.into()));
                 leaks.into_iter().chain([without]).collect()
+            }
+            (Canary::Log, Layer::Descriptors) => {
+                let log = self.log.as_ref().map(Log::open).transpose();
+                let log = log.map_err(canary("opening a log"))?;
+                let leak = log.map(Weakening::Leak);
+                leak.into_iter().chain([without]).collect()
+            }
+            (Canary::Shared, Layer::Descriptors) => {
+                let leaks = self.shared.as_ref().map(Shared::leaks).transpose();
+                let leaks = leaks.map_err(canary("copying descriptors"))?;
+                let leaks = leaks.into_iter().flatten().map(Weakening::Leak);
+                leaks.chain([without]).collect()
             }
             (Canary::Neighbour, Layer::Descriptors) => {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
@@ -297,7 +400,33 @@ impl Scene {
                 .and_then(|file| file.set_len(0))
                 .map_err(canary("clearing the record"))?;
         }
+        let told = self.directory.join("root/executed");
+        if told.exists() {
+            fs::remove_file(told).map_err(canary("removing a file"))?;
+        }
+        self.set_log_back()?;
+        if let Some(shared) = &self.shared {
+            shared
+                .set_back()
+                .map_err(canary("setting descriptors back"))?;
+        }
         self.take_marks().map(drop)
+    }
+
+    /// A log as it was.
+    pub(super) fn set_log_back(&self) -> Result<(), ProbeError> {
+        match &self.log {
+            Some(log) => log.set_back().map_err(canary("setting a log back")),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn log(&self) -> Option<&Log> {
+        self.log.as_ref()
+    }
+
+    pub(super) fn shared(&self) -> Option<&Shared> {
+        self.shared.as_ref()
     }
 
     fn has_tree(&self) -> bool {

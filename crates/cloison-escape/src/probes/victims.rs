@@ -1,9 +1,12 @@
 //! Processes of the stage that play the host or a neighbour.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeWriter};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+
+use cloison_sandbox::{Exec, Execution, Sandbox, Streams};
 
 use super::error::{ProbeError, canary};
 
@@ -66,21 +69,85 @@ impl Victim {
     }
 }
 
+/// A process in a running sandbox that its init started.
+#[derive(Debug)]
+pub(super) struct Executed {
+    // It lives as long as both are there.
+    _execution: Execution,
+    _stdin: PipeWriter,
+    line: String,
+}
+
+impl Executed {
+    /// Starts the program in the role of a victim that holds `secret`.
+    pub(super) fn start(sandbox: &Sandbox, secret: &str) -> Result<Self, ProbeError> {
+        let what = "making a pipe";
+        let (hears, stdin) = std::io::pipe().map_err(canary(what))?;
+        let (says, stdout) = std::io::pipe().map_err(canary(what))?;
+        let stdout = OwnedFd::from(stdout);
+        let streams = Streams::Descriptors {
+            stdin: hears.into(),
+            stderr: stdout.try_clone().map_err(canary(what))?,
+            stdout,
+        };
+        let command = [
+            "/attempt".to_owned(),
+            "victim".to_owned(),
+            format!("token={secret}"),
+            "record=/tmp/record".to_owned(),
+        ];
+        let mut exec = Exec::new(command.into());
+        exec.environment
+            .insert("SECRET".to_owned(), secret.to_owned());
+        let execution = sandbox.exec(&exec, streams).map_err(ProbeError::Exec)?;
+        let mut line = String::new();
+        BufReader::new(says)
+            .read_line(&mut line)
+            .map_err(canary("reading what a victim says"))?;
+        Ok(Self {
+            _execution: execution,
+            _stdin: stdin,
+            line,
+        })
+    }
+
+    /// The line that it said: where it is, as the sandbox knows it.
+    pub(super) fn said(&self) -> &str {
+        &self.line
+    }
+
+    /// Its number inside.
+    pub(super) fn pid(&self) -> Option<i32> {
+        said(&self.line).get("pid")?.parse().ok()
+    }
+}
+
 /// Makes the canary key in a new session keyring of this process, which must
 /// have one thread; gives the key's number.
 pub(super) fn take_key(attempt: &Path, token: &str) -> Result<String, ProbeError> {
+    let mut said = said_by(attempt, "key", &[format!("token={token}")])?;
+    said.remove("serial").ok_or(ProbeError::Role {
+        role: "key",
+        said: String::new(),
+    })
+}
+
+/// What the program says in a role that ends by itself.
+pub(super) fn said_by(
+    attempt: &Path,
+    role: &'static str,
+    words: &[String],
+) -> Result<BTreeMap<String, String>, ProbeError> {
     let output = Command::new(attempt)
-        .arg("key")
-        .arg(format!("token={token}"))
+        .arg(role)
+        .args(words)
         .output()
-        .map_err(canary("making a key"))?;
+        .map_err(canary("asking a role"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    match said(&text).remove("serial") {
-        Some(serial) => Ok(serial),
-        None => Err(ProbeError::Role {
-            role: "key",
-            said: text,
-        }),
+    if output.status.success() {
+        Ok(said(&text))
+    } else {
+        Err(ProbeError::Role { role, said: text })
     }
 }
 

@@ -7,9 +7,12 @@ use std::io::{self, Read};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cloison_sandbox::spawner_pid;
 use nix::unistd::Pid;
 
 use super::error::{ProbeError, canary};
+use super::handed_in::Log;
+use super::itself;
 use super::outside::Process;
 use super::scene::is_bare_tree;
 use super::traces::Trace;
@@ -24,9 +27,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(super) struct Watch<'a> {
     scene: &'a Scene,
     sandbox: Pid,
-    /// The process that it is tried on, if it is one.
-    target: Option<Process>,
-    attributes: BTreeMap<&'static str, String>,
+    /// The processes that it is tried on, if it is any.
+    aims: Vec<Aim>,
     /// The ways that were seen to get through.
     seen: BTreeSet<String>,
     /// What a way must hand back: what was read here while it held still.
@@ -35,38 +37,93 @@ pub(super) struct Watch<'a> {
     noted: usize,
 }
 
+/// A process that something is tried on.
+#[derive(Debug)]
+struct Aim {
+    /// What the names of its ways begin with.
+    prefix: &'static str,
+    process: Process,
+    /// What others may change of it, as it was.
+    attributes: BTreeMap<&'static str, String>,
+}
+
+impl Aim {
+    fn new(prefix: &'static str, process: Process) -> Self {
+        Self {
+            prefix,
+            process,
+            attributes: process.attributes(),
+        }
+    }
+}
+
 impl<'a> Watch<'a> {
-    /// Before the command of `sandbox` runs.
-    pub(super) fn begin(scene: &'a Scene, sandbox: Pid) -> Self {
-        let target = match scene.canary() {
-            Canary::Process => scene.victim_pid().map(Process),
-            Canary::Init | Canary::Program => Some(Process(sandbox.as_raw())),
-            _ => None,
+    /// Before the command of `sandbox` runs. `child`: of another launch, held.
+    pub(super) fn begin(scene: &'a Scene, sandbox: Pid, child: Option<Pid>) -> Self {
+        let child = child.map(|child| Process(child.as_raw()));
+        let spawner = spawner_pid().and_then(|pid| i32::try_from(pid).ok());
+        let all = match scene.canary() {
+            Canary::Process | Canary::Namespaced => {
+                vec![("", scene.victim_pid().map(Process))]
+            }
+            Canary::Init | Canary::Program => vec![("", Some(Process(sandbox.as_raw())))],
+            Canary::Joining => vec![("", child)],
+            Canary::Caller => vec![
+                ("child-", child),
+                ("spawner-", spawner.map(Process)),
+                ("caller-", Some(Process(Pid::this().as_raw()))),
+            ],
+            _ => Vec::new(),
         };
+        let aims = all
+            .into_iter()
+            .filter_map(|(prefix, process)| Some(Aim::new(prefix, process?)));
         Self {
             scene,
             sandbox,
-            target,
-            attributes: target.map(Process::attributes).unwrap_or_default(),
+            aims: aims.collect(),
             seen: BTreeSet::new(),
             expected: BTreeMap::new(),
             noted: 0,
         }
     }
 
-    /// Looks at the way that the process `inner` of the sandbox holds still in.
-    pub(super) fn look(&mut self, way: &str, inner: i32) -> Result<(), ProbeError> {
+    /// Something is tried on a process of the sandbox as well.
+    pub(super) fn aim_inside(
+        &mut self,
+        prefix: &'static str,
+        inner: i32,
+    ) -> Result<(), ProbeError> {
+        let found = Process::inside(self.sandbox, inner).map_err(canary("finding a process"))?;
+        self.aims.extend(found.map(|found| Aim::new(prefix, found)));
+        Ok(())
+    }
+
+    /// What `way` is tried on, and what is left of its name.
+    fn aim<'w>(&self, way: &'w str) -> Option<(&Aim, &'w str)> {
+        let fits = |aim: &Aim| Some((aim.prefix.len(), way.strip_prefix(aim.prefix)?));
+        let all = self.aims.iter().filter_map(|aim| Some((aim, fits(aim)?)));
+        let longest = all.max_by_key(|(_, (length, _))| *length);
+        longest.map(|(aim, (_, rest))| (aim, rest))
+    }
+
+    /// Looks at the way that the process `inner` of the sandbox holds still in;
+    /// whether it shows.
+    pub(super) fn look(&mut self, way: &str, inner: i32) -> Result<bool, ProbeError> {
         let found = Process::inside(self.sandbox, inner).map_err(canary("finding the attempt"))?;
-        let Some(attempt) = found else { return Ok(()) };
+        let Some(attempt) = found else {
+            return Ok(false);
+        };
         let end = Instant::now() + SHOWS_WITHIN;
         loop {
             // What cannot be read is not seen.
             if self.shows(way, attempt).unwrap_or(false) {
                 self.seen.insert(way.to_owned());
-                return Ok(());
+                self.scene.set_log_back()?;
+                return Ok(true);
             }
             if Instant::now() > end || !self.is_noted(way) {
-                return Ok(());
+                return Ok(false);
             }
             thread::sleep(PAUSE);
         }
@@ -75,7 +132,7 @@ impl<'a> Watch<'a> {
     /// Whether a victim notes it, in its own time.
     fn is_noted(&self, way: &str) -> bool {
         match self.scene.canary() {
-            Canary::Neighbour => true,
+            Canary::Neighbour | Canary::Group | Canary::Listener => true,
             Canary::Process => SIGNALS.contains(&way),
             _ => false,
         }
@@ -95,8 +152,10 @@ impl<'a> Watch<'a> {
                 }
                 _ => self.scene.tree_shows(way),
             },
-            Canary::Process | Canary::Init => self.target_shows(way, attempt),
-            Canary::Program => match self.target {
+            Canary::Process | Canary::Init | Canary::Joining | Canary::Caller => {
+                self.target_shows(way, attempt)
+            }
+            Canary::Program => match self.aims.first().map(|aim| aim.process) {
                 // Whatever the launcher makes it, others may execute it.
                 Some(target) if way.ends_with("-change-mode") => {
                     Ok(target.mode("exe")? & 0o001 == 0)
@@ -116,8 +175,30 @@ impl<'a> Watch<'a> {
             Canary::HandedOut if way.contains("socket") => attempt.holds_one_of("socket:["),
             Canary::HandedOut => attempt.holds_one_of("anon_inode:[io_uring]"),
             Canary::Network => network_shows(way, attempt),
-            Canary::Neighbour => self.victim_noted(),
             Canary::Traces(_, traces) => self.left_trace(traces, way, attempt),
+            Canary::Itself => itself::shows(way, attempt, sandbox),
+            Canary::Neighbour | Canary::Group | Canary::Listener => self.victim_noted(),
+            Canary::Namespaced => {
+                let target = self.aims.first().map(|aim| aim.process);
+                let (Some(target), Some((_, kind))) = (target, way.rsplit_once('-')) else {
+                    return Ok(false);
+                };
+                match kind {
+                    "process" => attempt.holds_pidfd_of(target),
+                    _ if way.starts_with("join-") => attempt.shares(target, kind),
+                    _ => attempt.holds(target, &format!("ns/{kind}")),
+                }
+            }
+            Canary::Streams => attempt.may_read_again("fd/1"),
+            Canary::Log => self.scene.log().map_or(Ok(false), Log::is_changed),
+            Canary::Shared => match (self.scene.shared(), way) {
+                (Some(shared), "counter") => shared.is_counted(),
+                (Some(shared), "set-of-waits") => {
+                    self.expected.insert(way.to_owned(), shared.awaited());
+                    Ok(false)
+                }
+                _ => Ok(false),
+            },
             Canary::OpenDirectory | Canary::Key | Canary::Terminal | Canary::Unseen(_) => Ok(false),
         }
     }
@@ -139,32 +220,32 @@ impl<'a> Watch<'a> {
     }
 
     fn target_shows(&mut self, way: &str, attempt: Process) -> io::Result<bool> {
-        let Some(target) = self.target else {
+        let Some((aim, done)) = self.aim(way) else {
             return Ok(false);
         };
-        if SIGNALS.contains(&way) {
+        if SIGNALS.contains(&done) {
             return self.victim_noted();
         }
-        if let Some(before) = self.attributes.get(way) {
-            let now = target.attributes().remove(way);
+        let target = aim.process;
+        if let Some(before) = aim.attributes.get(done) {
+            let now = target.attributes().remove(done);
             // Where there is nothing to change, what is set is what was.
-            let is_at_end = match way {
+            let is_at_end = match done {
                 "sched_setaffinity" => is_one(before),
                 "setpriority" => before == "19",
                 _ => false,
             };
             return Ok(now.is_some_and(|now| now != *before) || is_at_end);
         }
-        match way {
+        match done {
             "ptrace" => Ok(target.is_traced_by(attempt)),
             "pidfd_getfd" => attempt.holds(target, "fd/0"),
             "proc-environ" | "proc-maps" | "proc-auxv" | "proc-stack" => {
-                let entry = way.trim_start_matches("proc-");
-                self.expected
-                    .insert(way.to_owned(), target.beginning(entry)?);
+                let beginning = target.beginning(done.trim_start_matches("proc-"))?;
+                self.expected.insert(way.to_owned(), beginning);
                 Ok(false)
             }
-            _ => match way.strip_prefix("proc-") {
+            _ => match done.strip_prefix("proc-") {
                 Some(entry @ ("root" | "cwd" | "exe" | "fd/0" | "fd/1" | "fd/2" | "ns/user")) => {
                     attempt.holds(target, entry)
                 }
@@ -214,12 +295,16 @@ impl<'a> Watch<'a> {
                 .filter(|mark| !said.contains(mark.as_str()))
                 .map(|mark| format!("{mark} wrote, and did not say so")),
         );
-        // An init is gone by now; a victim is not.
-        let now = self.target.map(Process::attributes).unwrap_or_default();
-        faults.extend(self.attributes.iter().filter_map(|(way, before)| {
-            let is_changed = now.get(way).is_some_and(|now| now != before);
-            (is_changed && !said.contains(way)).then(|| format!("{way}: changed, and not said"))
-        }));
+        for aim in &self.aims {
+            // An init is gone by now; a victim is not.
+            let now = aim.process.attributes();
+            faults.extend(aim.attributes.iter().filter_map(|(done, before)| {
+                let way = format!("{}{done}", aim.prefix);
+                let is_changed = now.get(done).is_some_and(|now| now != before);
+                let is_said = said.contains(way.as_str());
+                (is_changed && !is_said).then(|| format!("{way}: changed, and not said"))
+            }));
+        }
         Ok(faults)
     }
 

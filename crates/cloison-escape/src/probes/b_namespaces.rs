@@ -1,0 +1,72 @@
+//! B: into the namespaces of somebody outside.
+
+use cloison_sandbox::Layer;
+
+use super::{Canary, Control, Machines, Probe, Silent, Ways};
+
+const WITHOUT_WALLS: &[Layer] = &[
+    Layer::PidNamespace,
+    Layer::UserNamespace,
+    Layer::Proc,
+    Layer::Capabilities,
+    Layer::Securebits,
+    Layer::Seccomp,
+    Layer::LandlockFiles,
+    Layer::LandlockNetwork,
+    Layer::LandlockScope,
+];
+
+/// Join a namespace outside.
+pub(super) const B02: Probe = Probe {
+    id: "b02",
+    title: "join the namespaces of a process outside",
+    reference: "setns(2)",
+    layers: &[
+        Layer::PidNamespace,
+        Layer::UserNamespace,
+        Layer::Capabilities,
+        Layer::Seccomp,
+        Layer::LandlockFiles,
+    ],
+    control: Control {
+        without: WITHOUT_WALLS,
+    },
+    only: &[],
+    canary: Canary::Namespaced,
+    unseen: &[],
+    silent: &[],
+};
+
+/// Handles of processes and namespaces.
+pub(super) const B20: Probe = Probe {
+    id: "b20",
+    title: "open a process or namespace outside by its handle or pidfd",
+    reference: "open_by_handle_at(2), CVE-2026-43391",
+    layers: &[
+        Layer::PidNamespace,
+        Layer::UserNamespace,
+        Layer::Capabilities,
+        Layer::Seccomp,
+    ],
+    control: Control {
+        without: WITHOUT_WALLS,
+    },
+    only: &[],
+    canary: Canary::Namespaced,
+    unseen: &[],
+    silent: &[Silent {
+        ways: Ways {
+            names: &[
+                "handle-net",
+                "handle-mnt",
+                "handle-ipc",
+                "handle-uts",
+                "handle-cgroup",
+                "handle-process",
+            ],
+            reason: "kernels before 6.18 have no handles of namespaces, and those before 6.14 \
+                     none of processes",
+        },
+        on: Machines::Some,
+    }],
+};

@@ -1,0 +1,84 @@
+//! G: attacks on the manager's side.
+
+use cloison_sandbox::Layer;
+
+use super::{Canary, Control, Machines, Probe, Silent, Ways};
+
+/// The caller's secrets.
+pub(super) const G12: Probe = Probe {
+    id: "g12",
+    title: "trace or read the launcher, its spawner, a child of its",
+    reference: "ptrace(2), process_vm_readv(2), pidfd_getfd(2)",
+    layers: &[
+        Layer::PidNamespace,
+        Layer::UserNamespace,
+        Layer::Capabilities,
+        Layer::Seccomp,
+        Layer::LandlockFiles,
+    ],
+    control: Control {
+        without: &[
+            Layer::PidNamespace,
+            Layer::UserNamespace,
+            Layer::Proc,
+            Layer::Capabilities,
+            Layer::Securebits,
+            Layer::Seccomp,
+            Layer::LandlockFiles,
+            Layer::LandlockNetwork,
+            Layer::LandlockScope,
+            Layer::NotDumpable,
+        ],
+    },
+    only: &[],
+    canary: Canary::Caller,
+    unseen: &[
+        Ways {
+            names: &[
+                "child-process_vm_readv",
+                "child-process_vm_writev",
+                "child-proc-mem",
+                "child-process_madvise",
+                "spawner-process_vm_readv",
+                "spawner-process_vm_writev",
+                "spawner-proc-mem",
+                "spawner-process_madvise",
+                "caller-process_vm_readv",
+                "caller-process_vm_writev",
+                "caller-proc-mem",
+                "caller-process_madvise",
+            ],
+            reason: "no place in their memory is known: EFAULT or ENOMEM for one that is not \
+                     there shows that the right was checked",
+        },
+        Ways {
+            names: &[
+                "child-kcmp",
+                "child-get_robust_list",
+                "child-move_pages",
+                "spawner-kcmp",
+                "spawner-get_robust_list",
+                "spawner-move_pages",
+                "caller-kcmp",
+                "caller-get_robust_list",
+                "caller-move_pages",
+            ],
+            reason: "it changes nothing: the answer of the call is all there is",
+        },
+        Ways {
+            names: &[
+                "child-proc-stack",
+                "spawner-proc-stack",
+                "caller-proc-stack",
+            ],
+            reason: "where a process is in the kernel changes from one look to the next",
+        },
+    ],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["spawner-proc-environ"],
+            reason: "the spawner is started without an environment",
+        },
+        on: Machines::All,
+    }],
+};
