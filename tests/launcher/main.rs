@@ -80,6 +80,7 @@ const CASES: &[Case] = &[
     Case::new("foreign_text_is_escaped", inputs::escaped),
     Case::new("every_sample_has_a_test", samples::complete),
     Case::new("sample_hello_runs", samples::hello),
+    Case::new("sample_own_root_runs", samples::own_root),
     Case::new("sample_web_is_reached_without_a_network", samples::web),
     Case::new("sample_host_lets_this_host_start", samples::host),
     Case::new("running_sandbox_is_inspected", shown::inspected),

@@ -16,7 +16,7 @@ pub(crate) fn complete() -> Outcome {
             found.insert(name);
         }
     }
-    let tested = ["hello.toml", "host.toml", "web.toml"];
+    let tested = ["hello.toml", "host.toml", "own-root.toml", "web.toml"];
     assert_eq!(found, tested.map(str::to_owned).into());
     Outcome::Passed
 }
@@ -38,6 +38,35 @@ pub(crate) fn hello() -> Outcome {
     );
     let ended = end(run(&[file, "sh", "-c", "echo $GREETING again"]));
     assert_eq!(ended.out, "Hello again\n", "{ended:?}");
+    Outcome::Passed
+}
+
+pub(crate) fn own_root() -> Outcome {
+    // As its first lines say.
+    let text = std::fs::read_to_string(sample("own-root.toml")).unwrap();
+    let script: String = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#   "))
+        .filter(|line| !line.starts_with("cloison"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let made = std::process::Command::new("sh")
+        .args(["-ec", &script])
+        .status();
+    assert!(made.unwrap().success(), "{script}");
+    let file = sample("own-root.toml");
+    let ended = end(run(&[file.to_str().unwrap()]));
+    let left = std::fs::read_dir("/tmp/own-root").unwrap().count();
+    std::fs::remove_dir_all("/tmp/own-root").unwrap();
+    ended.wants(0, &[]);
+    assert_eq!(
+        ended.out, "kept in memory\n/ belongs to user 0\n",
+        "{ended:?}"
+    );
+    assert_eq!(left, 8);
+    // Without it: the place in the file.
+    let ended = end(run(&[file.to_str().unwrap()]));
+    ended.wants(125, &["/tmp/own-root", "own-root.toml:25:8"]);
     Outcome::Passed
 }
 

@@ -1,7 +1,7 @@
 //! A tenant's tree, and servers that have it as a root.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -47,14 +47,7 @@ pub(crate) fn tree(beneath: &str) -> PathBuf {
     }
     for name in ["bin", "lib", "lib64"] {
         symlink(format!("usr/{name}"), tree.join(name)).unwrap();
-        nix::unistd::fchownat(
-            nix::fcntl::AT_FDCWD,
-            &tree.join(name),
-            Some(DISK.into()),
-            Some(DISK.into()),
-            nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
-        )
-        .unwrap();
+        lchown(tree.join(name), Some(DISK), Some(DISK)).unwrap();
     }
     let file = tree.join("etc/seven");
     fs::write(&file, "seven\n").unwrap();

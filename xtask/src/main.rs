@@ -5,6 +5,7 @@
 mod error;
 mod layers;
 mod probes;
+mod races;
 mod seccomp;
 mod table;
 

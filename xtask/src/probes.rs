@@ -88,7 +88,8 @@ fn made() -> String {
          These ways get through not even in the control, so that nothing is proved of them. One\n\
          that is silent and not listed fails the run, and so does one that is listed and speaks,\n\
          unless that hangs on the machine:\n\n\
-         {silent}\n"
+         {silent}\n{}\n",
+        crate::races::made()
     )
 }
 

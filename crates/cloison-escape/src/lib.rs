@@ -4,6 +4,7 @@
 //! it runs on: see [`stage`].
 
 pub mod probes;
+pub mod races;
 pub mod stage;
 
 /// The static program that probes run inside a sandbox: `attempt PROBE

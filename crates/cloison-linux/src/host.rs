@@ -646,8 +646,11 @@ pub fn receive_report(socket: BorrowedFd<'_>) -> Result<Option<Report>> {
         // SAFETY: a live structure of plain numbers with its length.
         let read = check(unsafe { raw(nr::READ, [socket, report_at, length, 0, 0, 0]) });
         match read {
-            Err(Errno::EINTR) => {}
-            Ok(0) | Err(Errno(104)) => return Ok(None), // ECONNRESET
+            // A child that ended without reading what was sent to it resets the
+            // connection. The kernel says so once, before it hands out what the
+            // child had reported.
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
+            Ok(0) => return Ok(None),
             Ok(bytes) if bytes as u64 == length => {
                 // SAFETY: a live local, which the kernel wrote in full.
                 return Ok(Some(unsafe { core::ptr::read_volatile(&raw const report) }));

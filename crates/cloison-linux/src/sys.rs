@@ -21,6 +21,8 @@ impl Errno {
     pub const EPIPE: Self = Self(32);
     /// The call does not exist.
     pub const ENOSYS: Self = Self(38);
+    /// The other end is gone and has not read everything.
+    pub const ECONNRESET: Self = Self(104);
     /// A malformed request.
     pub const EPROTO: Self = Self(71);
 }

@@ -134,8 +134,10 @@ impl Held {
     }
 
     fn read_back(&mut self, observer: &Observer) -> Result<(), Error> {
-        let mut reading = observer.begin(self.spawned.pid)?;
+        // One that failed may be gone by now: its report says why.
+        let reading = observer.begin(self.spawned.pid);
         let mut report = self.receive()?.ok_or(Error::Died)?;
+        let mut reading = reading?;
         self.own = observer.mount_namespace(self.spawned.pid);
         // While the last steps run.
         reading.enclosure(observer.vantage());

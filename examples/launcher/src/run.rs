@@ -34,7 +34,10 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     let mut signals = Signals::take()?;
     let refused = |error| match (error, &source) {
         (cloison_sandbox::Error::Refused(refused), Some(source)) => source.refused(&refused),
-        (error, _) => kernel::explained(error, &waivers),
+        (error, Some(source)) => source
+            .of_host(&error)
+            .unwrap_or_else(|| kernel::explained(error, &waivers)),
+        (error, None) => kernel::explained(error, &waivers),
     };
     // Before anything is made.
     check_sources(&spec, source.as_ref())?;
@@ -53,8 +56,14 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
         .map_err(|error| refused(error.into()))?;
     let kernel = kernel::for_a_launch()?;
     let ids = spec.ids.map_or(pool::POOL, pool::ids_of);
-    if let Some(clash) = pool::clashes(&ids)?.into_iter().next() {
-        return Err(clash.into());
+    let on_disk = match &spec.root {
+        Root::Own(own) => Some(pool::ids_of(own.disk_ids)),
+        Root::SharedBase | Root::Directory { .. } => None,
+    };
+    for ids in [Some(ids), on_disk].into_iter().flatten() {
+        if let Some(clash) = pool::clashes(&ids)?.into_iter().next() {
+            return Err(clash.into());
+        }
     }
     let listeners = Listeners::open(&options.listen)?;
     let hierarchies = Hierarchies::find().map_err(|error| refused(error.into()))?;

@@ -133,6 +133,21 @@ impl Source {
         Some(self.error(&format!("{}: {why}", path.display()), Some(place), None))
     }
 
+    /// The error for what cannot be done with a path of the host, if this file
+    /// names it.
+    pub(crate) fn of_host(&self, error: &cloison_sandbox::Error) -> Option<Error> {
+        use cloison_sandbox::Error as Failed;
+        match error {
+            Failed::HostPath { path, errno } => self.unusable(path, errno.desc()),
+            Failed::NotMappable { path, .. } => {
+                let document = DeTable::parse(&self.text).ok()?;
+                let place = naming(&DeValue::Table(document.get_ref().clone()), path)?;
+                Some(self.error(&error.to_string(), Some(place), None))
+            }
+            _ => None,
+        }
+    }
+
     fn error(&self, message: &str, place: Option<Range<usize>>, help: Option<String>) -> Error {
         // A place at the end of the file is one that cannot be shown.
         let end = self.text.len();
