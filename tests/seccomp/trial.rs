@@ -5,7 +5,7 @@
 //! a filter's EPERM is never mistaken for the kernel's, and a refused number
 //! is never counted as reached because it failed for another reason.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io::Read as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -14,10 +14,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use cloison_sandbox::seccomp::{Profile, ProfileError};
+use cloison_sandbox::seccomp::{self, Profile, ProfileError};
 use nix::sys::signal::Signal;
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompFilter, TargetArch, sock_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch, sock_filter,
 };
 
 use cloison_tests::docker;
@@ -59,11 +60,37 @@ impl Side {
         }
     }
 
-    fn filter(&self) -> Result<BpfProgram, Box<dyn Error>> {
-        match self {
-            Self::Ours => Ok(of_ours()?),
-            Self::Docker(file) => Ok(of_numbers(&docker_numbers(file)?)?),
-        }
+    fn filter(&self, with: Rules) -> Result<BpfProgram, Box<dyn Error>> {
+        Ok(match (self, with) {
+            (Self::Ours, with) => of_ours(with)?,
+            (Self::Docker(file), Rules::None) => of_numbers(&docker_numbers(file)?)?,
+            (Self::Docker(file), Rules::All) => of_dockers(file)?,
+        })
+    }
+}
+
+/// Whether a filter under trial looks at arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rules {
+    /// A number counts as reachable if any arguments pass.
+    None,
+    /// As the profile is.
+    All,
+}
+
+/// What is tried: a call, with arguments of its own or with none that it can
+/// use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(crate) number: u32,
+    pub(crate) arguments: Option<[u32; 6]>,
+}
+
+impl Call {
+    /// The last word of the process that filters itself; empty is none.
+    fn word(self) -> String {
+        let words = self.arguments.iter().flatten().map(u32::to_string);
+        words.collect::<Vec<_>>().join(",")
     }
 }
 
@@ -87,14 +114,68 @@ fn of_numbers(allowed: &BTreeSet<u32>) -> Result<BpfProgram, BackendError> {
     filter.try_into()
 }
 
-/// The very program of profile `app`, without its rules over arguments, with
-/// [`REFUSED`] in place of its error numbers.
-fn of_ours() -> Result<BpfProgram, ProfileError> {
+/// Docker's profile in `file` with its rules over arguments.
+fn of_dockers(file: &Path) -> Result<BpfProgram, Box<dyn Error>> {
+    let kernel = docker::running_kernel().ok_or("the kernel has no version")?;
+    let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    // One rule without conditions allows all.
+    let mut whole = BTreeSet::new();
+    for rule in docker::rules(&fs::read_to_string(file)?, kernel)? {
+        if rule.action != "SCMP_ACT_ALLOW" {
+            continue;
+        }
+        let conditions: Vec<SeccompCondition> = rule
+            .args
+            .iter()
+            .flatten()
+            .map(condition)
+            .collect::<Result<_, _>>()?;
+        for number in rule
+            .names
+            .iter()
+            .filter_map(|name| seccomp::call_number(name))
+        {
+            let rules = allowed.entry(i64::from(number)).or_default();
+            if conditions.is_empty() {
+                whole.insert(i64::from(number));
+            } else {
+                rules.push(SeccompRule::new(conditions.clone())?);
+            }
+        }
+    }
+    for number in whole {
+        allowed.insert(number, Vec::new());
+    }
+    let filter = SeccompFilter::new(
+        allowed,
+        SeccompAction::Errno(REFUSED),
+        SeccompAction::Allow,
+        TargetArch::x86_64,
+    )?;
+    Ok(filter.try_into()?)
+}
+
+fn condition(argument: &docker::Argument) -> Result<SeccompCondition, Box<dyn Error>> {
+    let (operator, value) = match argument.op.as_str() {
+        "SCMP_CMP_EQ" => (SeccompCmpOp::Eq, argument.value),
+        "SCMP_CMP_MASKED_EQ" => (SeccompCmpOp::MaskedEq(argument.value), argument.value_two),
+        other => return Err(format!("docker's profile compares by {other}").into()),
+    };
+    let index = u8::try_from(argument.index)?;
+    let length = SeccompCmpArgLen::Qword;
+    Ok(SeccompCondition::new(index, length, operator, value)?)
+}
+
+/// The very program of profile `app`, with [`REFUSED`] in place of its error
+/// numbers.
+fn of_ours(with: Rules) -> Result<BpfProgram, ProfileError> {
     const RETURN: u16 = 0x06;
     const ERRNO: u32 = 0x0005_0000;
     let mut profile = Profile::app();
-    for rule in Profile::app().rules() {
-        profile = profile.without_rule(rule.name)?;
+    if with == Rules::None {
+        for rule in Profile::app().rules() {
+            profile = profile.without_rule(rule.name)?;
+        }
     }
     let filters = profile.compile()?;
     let instructions = filters.programs.iter().flatten();
@@ -112,35 +193,56 @@ fn of_ours() -> Result<BpfProgram, ProfileError> {
 }
 
 /// Puts the filter on this process and becomes the attempt. `words` are the
-/// side, the program and the number.
+/// side, the program, the number and the arguments.
 pub(crate) fn become_attempt(words: &[String]) -> Result<(), Box<dyn Error>> {
-    let [side, attempt, number] = words else {
-        return Err("three words were expected".into());
+    let [side, attempt, number, arguments] = words else {
+        return Err("four words were expected".into());
     };
-    seccompiler::apply_filter(&Side::of_word(side).filter()?)?;
     let mut command = Command::new(attempt);
     command.arg("number").arg(format!("number={number}"));
+    let with = if arguments.is_empty() {
+        Rules::None
+    } else {
+        command.arg(format!("arguments={arguments}"));
+        Rules::All
+    };
+    seccompiler::apply_filter(&Side::of_word(side).filter(with)?)?;
     Err(command.exec().into())
 }
 
 /// The numbers that come through the filter.
 pub(crate) fn reached(side: &Side, attempt: &Path) -> Result<BTreeSet<u32>, String> {
-    let mut reached = BTreeSet::new();
-    for number in 0..NUMBERS_END {
-        let failed = |error| format!("call {number} under {side:?}: {error}");
-        if is_reached(side, attempt, number).map_err(failed)? {
-            reached.insert(number);
-        }
-    }
-    Ok(reached)
+    let calls = (0..NUMBERS_END).map(|number| Call {
+        number,
+        arguments: None,
+    });
+    let calls: Vec<Call> = calls.collect();
+    let reached = are_reached(side, attempt, &calls)?;
+    let reached = calls.iter().zip(reached).filter(|(_, reached)| *reached);
+    Ok(reached.map(|(call, _)| call.number).collect())
 }
 
-fn is_reached(side: &Side, attempt: &Path, number: u32) -> Result<bool, Box<dyn Error>> {
+/// For each call, whether it comes through the filter.
+pub(crate) fn are_reached(
+    side: &Side,
+    attempt: &Path,
+    calls: &[Call],
+) -> Result<Vec<bool>, String> {
+    let try_one = |call: &Call| {
+        let failed = |error| format!("{call:?} under {side:?}: {error}");
+        is_reached(side, attempt, *call).map_err(failed)
+    };
+    calls.iter().map(try_one).collect()
+}
+
+fn is_reached(side: &Side, attempt: &Path, call: Call) -> Result<bool, Box<dyn Error>> {
+    let number = call.number;
     let mut child = Command::new("/proc/self/exe")
         .arg(ARGUMENT)
         .arg(side.word())
         .arg(attempt)
         .arg(number.to_string())
+        .arg(call.word())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;

@@ -9,7 +9,7 @@ use cloison_sandbox::Layer;
 #[non_exhaustive]
 pub(crate) enum Error {
     /// No such command.
-    #[error("usage: cargo xtask docs")]
+    #[error("usage: cargo xtask docs | compared")]
     Usage,
     /// The source of the layers has no meaning for this one.
     #[error("crates/cloison-sandbox/src/layer.rs has no doc comment for {0:?}")]
@@ -30,6 +30,12 @@ pub(crate) enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The trial did not start.
+    #[error("starting the trial")]
+    Trial(#[source] std::io::Error),
+    /// The trial failed; it has said why.
+    #[error("the trial failed: {0}")]
+    Tried(std::process::ExitStatus),
     /// The document could not be written.
     #[error("writing {}", path.display())]
     Write {

@@ -1,6 +1,8 @@
 //! What cargo cannot do.
 //!
-//! `cargo xtask docs` writes the documents that are made from the code.
+//! `cargo xtask docs` writes the documents that are made from the code;
+//! `cargo xtask compared` the one that is made by trying, which needs root and
+//! what `.ci/fetch` gets.
 
 mod error;
 mod layers;
@@ -12,7 +14,7 @@ mod table;
 use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use error::Error;
 
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.as_slice() {
         [command] if command == "docs" => write(),
+        [command] if command == "compared" => compared(),
         _ => Err(Error::Usage),
     };
     match done {
@@ -56,6 +59,23 @@ fn write() -> Result<(), Error> {
         fs::write(&path, text).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Tries each call under both profiles, on the stage, and writes what came of
+/// it to `docs/seccomp-compared.md`.
+fn compared() -> Result<(), Error> {
+    const CASE: &str = "app_reaches_fewer_calls_than_docker_default";
+    let status = Command::new(env!("CARGO"))
+        .args(["test", "--locked", "-p", "cloison-tests", "--test"])
+        .args(["seccomp", "--", CASE])
+        .env("CLOISON_WRITE_PAGE", "1")
+        .status()
+        .map_err(Error::Trial)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::Tried(status))
+    }
 }
 
 fn from_root(path: &str) -> PathBuf {
