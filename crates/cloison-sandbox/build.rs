@@ -33,6 +33,17 @@ struct Group {
     reason: String,
     reference: Option<String>,
     calls: Vec<String>,
+    #[serde(default)]
+    kept: Vec<Kept>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    calls: Vec<String>,
+    reason: String,
+    #[serde(default)]
+    sometimes: bool,
 }
 
 #[derive(Deserialize)]
@@ -90,9 +101,10 @@ fn tables(file: &File) -> Outcome<String> {
                     return Err(format!("call {number} stands in {other} and in {name}").into());
                 }
             }
+            let kept = kept_source(&known, group, &calls, verdict)?;
             writeln!(
                 out,
-                "Group {{ name: {:?}, verdict: Verdict::{verdict}, reason: {:?}, reference: {:?}, calls: &{calls:?} }},",
+                "Group {{ name: {:?}, verdict: Verdict::{verdict}, reason: {:?}, reference: {:?}, calls: &{calls:?}, kept: &[{kept}] }},",
                 group.name, group.reason, group.reference
             )?;
         }
@@ -106,6 +118,35 @@ fn tables(file: &File) -> Outcome<String> {
     }
     out.push_str("];\n");
     Ok(out)
+}
+
+/// Why calls of a group are allowed that no program of the tests uses.
+fn kept_source(
+    known: &BTreeMap<&str, u32>,
+    group: &Group,
+    calls: &[u32],
+    verdict: &str,
+) -> Outcome<String> {
+    let (mut source, mut seen) = (String::new(), Vec::new());
+    for kept in &group.kept {
+        let numbers = resolve(known, &kept.calls)?;
+        if verdict != "Allow" || kept.reason.is_empty() || numbers.is_empty() {
+            return Err(format!("group {}: kept calls without a reason", group.name).into());
+        }
+        for number in &numbers {
+            if !calls.contains(number) || seen.contains(number) {
+                let name = &group.name;
+                return Err(format!("group {name} keeps call {number} twice, or another's").into());
+            }
+            seen.push(*number);
+        }
+        write!(
+            source,
+            "Kept {{ calls: &{numbers:?}, reason: {:?}, sometimes: {} }},",
+            kept.reason, kept.sometimes
+        )?;
+    }
+    Ok(source)
 }
 
 fn rule_source(known: &BTreeMap<&str, u32>, rule: &Rule) -> Outcome<String> {

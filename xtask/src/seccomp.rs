@@ -41,6 +41,15 @@ pub(crate) fn document() -> String {
             text.push_str(&format!("\n## {title}\n\n{says}\n\n{rows}"));
         }
     }
+    let kept = Profile::groups().iter().flat_map(|group| group.kept);
+    let kept = table(
+        ["calls", "reason"],
+        kept.map(|kept| [calls(kept.calls), kept.reason.to_owned()]),
+    );
+    text.push_str(&format!(
+        "\n## Allowed, and not used by the programs of the tests\n\nThe other allowed calls were \
+         seen in use: `docs/programs.md`.\n\n{kept}"
+    ));
     let rules = table(
         ["rule", "calls", "denied where", "reason", "reference"],
         profile.rules().iter().map(|rule| rule_row(rule)),

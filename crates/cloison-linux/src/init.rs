@@ -6,7 +6,7 @@
 //! wall and trusted with nothing.
 
 use crate::execs::Execs;
-use crate::sys::{Errno, by_value, check, exit, nr, raw};
+use crate::sys::{Errno, Result, by_value, check, exit, nr, raw};
 
 /// How the init was started: its first argument.
 ///
@@ -108,7 +108,7 @@ unsafe fn parse(text: *const u8) -> (u8, Option<i32>) {
     (mode, listener)
 }
 
-fn close_on_exec(descriptor: i32) -> crate::sys::Result<i64> {
+fn close_on_exec(descriptor: i32) -> Result<i64> {
     const F_SETFD: u64 = 2;
     by_value(nr::FCNTL, [descriptor as u64, F_SETFD, 1, 0, 0, 0])
 }
@@ -222,16 +222,53 @@ fn fail(code: i32, why: &str) -> ! {
 /// init starts later (in the outer domain) can be neither traced nor read by
 /// the command, while the other way round stays open.
 fn enter_inner_domain() -> bool {
-    // LANDLOCK_ACCESS_FS_MAKE_BLOCK, which no sandbox may do anyway.
-    let attributes: [u64; 1] = [1 << 11];
-    let at = attributes.as_ptr() as u64;
-    // SAFETY: a live structure with its length.
-    let ruleset = check(unsafe { raw(nr::LANDLOCK_CREATE_RULESET, [at, 8, 0, 0, 0, 0]) });
-    let Ok(ruleset) = ruleset else { return false };
-    let ruleset = ruleset as u64;
+    /// No sandbox may do it anyway.
+    const MAKE_BLOCK: u64 = 1 << 11;
+    /// Linking and renaming from one directory to another: any domain denies it
+    /// that does not handle and allow it.
+    const REFER: u64 = 1 << 13;
+    let ruleset = match make_ruleset(MAKE_BLOCK | REFER) {
+        Ok(ruleset) if allow_everywhere(ruleset, REFER) => ruleset,
+        Ok(_) => return false,
+        // Before 5.19 there is no such right, and nobody has it.
+        Err(Errno::EINVAL) => match make_ruleset(MAKE_BLOCK) {
+            Ok(ruleset) => ruleset,
+            Err(_) => return false,
+        },
+        Err(_) => return false,
+    };
     // SAFETY: takes numbers.
     let entered = check(unsafe { raw(nr::LANDLOCK_RESTRICT_SELF, [ruleset, 0, 0, 0, 0, 0]) });
+    entered.is_ok() && close(ruleset)
+}
+
+fn make_ruleset(handled: u64) -> Result<u64> {
+    let attributes: [u64; 1] = [handled];
+    let at = attributes.as_ptr() as u64;
+    // SAFETY: a live structure with its length.
+    let ruleset = check(unsafe { raw(nr::LANDLOCK_CREATE_RULESET, [at, 8, 0, 0, 0, 0]) })?;
+    Ok(ruleset as u64)
+}
+
+/// Adds a rule for everything beneath the root.
+fn allow_everywhere(ruleset: u64, access: u64) -> bool {
+    const AT_FDCWD: u64 = -100_i64 as u64;
+    /// `O_PATH | O_CLOEXEC`.
+    const FLAGS: u64 = 0o12_000_000;
+    let path = c"/".as_ptr() as u64;
+    // SAFETY: a live string.
+    let root = check(unsafe { raw(nr::OPENAT, [AT_FDCWD, path, FLAGS, 0, 0, 0]) });
+    let Ok(root) = root else { return false };
+    // struct landlock_path_beneath_attr: packed, so the descriptor follows the
+    // eight bytes of access; the kernel reads twelve.
+    let rule: [u64; 2] = [access, u64::from(root as u32)];
+    let at = rule.as_ptr() as u64;
+    // SAFETY: a live structure of at least the size that the kernel reads.
+    let added = check(unsafe { raw(nr::LANDLOCK_ADD_RULE, [ruleset, 1, at, 0, 0, 0]) });
+    close(root as u64) && added.is_ok()
+}
+
+fn close(descriptor: u64) -> bool {
     // SAFETY: takes a number.
-    let closed = check(unsafe { raw(nr::CLOSE, [ruleset, 0, 0, 0, 0, 0]) });
-    entered.is_ok() && closed.is_ok()
+    check(unsafe { raw(nr::CLOSE, [descriptor, 0, 0, 0, 0, 0]) }).is_ok()
 }

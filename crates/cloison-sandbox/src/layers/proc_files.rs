@@ -139,6 +139,7 @@ pub(crate) fn files(
             "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_owned(),
         ),
         file("uptime", "0.00 0.00\n".to_owned()),
+        file("vmstat", vmstat()),
     ];
     let settings = machine.settings.iter().cloned();
     let own = [
@@ -224,6 +225,22 @@ fn stat(machine: &Machine, processors: &[u64]) -> String {
             machine.booted_at_s
         ),
     );
+    text
+}
+
+/// What has been read, written and swapped: nothing.
+fn vmstat() -> String {
+    let mut text = String::new();
+    for name in [
+        "pgpgin",
+        "pgpgout",
+        "pswpin",
+        "pswpout",
+        "pgfault",
+        "pgmajfault",
+    ] {
+        append(&mut text, format_args!("{name} 0\n"));
+    }
     text
 }
 

@@ -37,7 +37,7 @@ mod machine;
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 
-pub use profile::{Comparison, Condition, Group, Profile, ProfileError, Rule, Verdict};
+pub use profile::{Comparison, Condition, Group, Kept, Profile, ProfileError, Rule, Verdict};
 
 /// One instruction of classic BPF, laid out as the kernel's `sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,6 +36,19 @@ pub struct Group {
     pub reference: Option<&'static str>,
     /// The numbers of its calls.
     pub calls: &'static [u32],
+    /// Those of them that no program of the tests uses.
+    pub kept: &'static [Kept],
+}
+
+/// Calls that are allowed although no program of the tests uses them.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// The numbers of the calls.
+    pub calls: &'static [u32],
+    /// Why they are allowed.
+    pub reason: &'static str,
+    /// Some are used in some runs, as time or the processor have it.
+    pub sometimes: bool,
 }
 
 /// A denial of allowed calls by their arguments.
