@@ -58,9 +58,11 @@
 
 mod case;
 pub mod docker;
+pub mod fault;
 pub mod object_code;
 mod runner;
 mod snapshot;
+pub mod soak;
 
 use std::env;
 use std::error::Error;

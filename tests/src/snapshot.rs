@@ -129,6 +129,13 @@ impl Snapshot {
         }
     }
 
+    /// Removes from the stage what was not there, as far as that is simple.
+    pub fn restore(&self) {
+        for difference in Self::of_stage().differences(self) {
+            difference.undo();
+        }
+    }
+
     fn differences(&self, before: &Self) -> Vec<Difference> {
         // A process that ended took nothing with it that is not seen here.
         let gone = before.0.difference(&self.0).cloned();

@@ -771,8 +771,9 @@ impl Child {
             match self.call(nr::READ, [self.report as u64, at, 1, 0, 0, 0]) {
                 Ok(1) => return Ok(()),
                 Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
                 // End of file: whoever held us let go.
-                _ => exit(EXIT_FAILED),
+                Ok(_) => exit(EXIT_FAILED),
             }
         }
     }

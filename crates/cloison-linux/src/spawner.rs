@@ -10,7 +10,7 @@
 
 use core::ptr::addr_of_mut;
 
-use crate::clone::make_child;
+use crate::clone::{Made, make_child};
 use crate::message::{Answer, CHILDREN_MAX, Place, SPAWNER_SOCKET};
 use crate::socket::{Rights, receive, send};
 use crate::steps::{IMAGE_BYTES_MAX, Image};
@@ -19,6 +19,10 @@ use crate::sys::{Errno, Result, by_value, check, exit, nr, raw};
 const CLOEXEC: u64 = 0o2_000_000;
 /// The mark of the spawner's own socket among the watched descriptors.
 const REQUESTS: u64 = u64::MAX;
+/// EPOLLIN.
+const READABLE: u32 = 1;
+/// `EPOLLIN | EPOLLONESHOT`.
+const READABLE_ONCE: u32 = 1 | 1 << 30;
 
 /// A child that is watched.
 #[derive(Clone, Copy)]
@@ -74,8 +78,8 @@ pub unsafe fn serve() -> ! {
             -1
         }
     };
-    tell(SPAWNER_SOCKET, &answer, -1);
-    if watch < 0 {
+    let is_heard = tell(SPAWNER_SOCKET, &answer, -1);
+    if watch < 0 || !is_heard {
         exit(1);
     }
     loop {
@@ -88,9 +92,15 @@ pub unsafe fn serve() -> ! {
     }
 }
 
-fn tell(socket: i32, answer: &Answer, descriptor: i32) {
-    // A caller that is gone needs no answer; its end of file ends us.
-    let _unheard = send(socket, &answer.bytes(), descriptor);
+/// Answers; whether that was possible. Where it was not, whoever waits reads
+/// end of file as soon as our end of the socket is closed.
+fn tell(socket: i32, answer: &Answer, descriptor: i32) -> bool {
+    loop {
+        match send(socket, &answer.bytes(), descriptor) {
+            Err(Errno::EINTR) => {}
+            sent => return sent.is_ok(),
+        }
+    }
 }
 
 /// Makes itself small and private; returns the epoll descriptor.
@@ -104,7 +114,7 @@ fn prepare() -> Result<i32> {
     raise_descriptor_limit()?;
     enter_small_mount_namespace()?;
     let watch = by_value(nr::EPOLL_CREATE1, [CLOEXEC, 0, 0, 0, 0, 0])? as i32;
-    watch_descriptor(watch, SPAWNER_SOCKET, REQUESTS)?;
+    watch_descriptor(watch, SPAWNER_SOCKET, READABLE, REQUESTS)?;
     Ok(watch)
 }
 
@@ -185,11 +195,8 @@ fn enter_small_mount_namespace() -> Result<()> {
     Ok(())
 }
 
-fn watch_descriptor(watch: i32, descriptor: i32, mark: u64) -> Result<()> {
-    let event = Event {
-        events: 1, // EPOLLIN
-        data: mark,
-    };
+fn watch_descriptor(watch: i32, descriptor: i32, events: u32, mark: u64) -> Result<()> {
+    let event = Event { events, data: mark };
     let at = &raw const event as u64;
     let add = 1;
     // SAFETY: a live event to read.
@@ -273,13 +280,22 @@ fn launch(
         Ok(made) => made,
         Err(errno) => return refuse(status, errno, Place::Clone),
     };
+    // Before anybody is told: one that cannot be watched is not made.
+    if let Err(errno) = watch_descriptor(watch, made.pidfd, READABLE_ONCE, place as u64) {
+        end(made);
+        return refuse(status, errno, Place::Watch);
+    }
     let answer = Answer {
         kind: Answer::MADE,
         pid: made.pid,
         code: 0,
         detail: 0,
     };
-    tell(status, &answer, made.pidfd);
+    if !tell(status, &answer, made.pidfd) {
+        unwatch(watch, made.pidfd);
+        end(made);
+        return false;
+    }
     if let Some(watched) = memory.watched.get_mut(place) {
         *watched = Watched {
             pid: made.pid,
@@ -287,15 +303,28 @@ fn launch(
             status,
         };
     }
-    if watch_descriptor(watch, made.pidfd, place as u64).is_err() {
-        // Not watched: whoever asked reads end of file and `unknown`.
-        close(made.pidfd);
-        if let Some(watched) = memory.watched.get_mut(place) {
-            watched.pidfd = 0;
-        }
-        return false;
-    }
     true
+}
+
+/// Ends a child that nobody was told of.
+fn end(made: Made) {
+    const SIGKILL: u64 = 9;
+    let pidfd = made.pidfd as u64;
+    // It is ours and nobody has waited for it: it is there for both.
+    let _told = by_value(nr::PIDFD_SEND_SIGNAL, [pidfd, SIGKILL, 0, 0, 0, 0]);
+    let _reaped = wait(made.pidfd, 0);
+    close(made.pidfd);
+}
+
+/// Others may hold the same open pidfd, so closing ours would leave it
+/// watched.
+fn unwatch(watch: i32, pidfd: i32) {
+    const EPOLL_CTL_DEL: u64 = 2;
+    // It told of its end, and does so only once.
+    let _unwatched = by_value(
+        nr::EPOLL_CTL,
+        [watch as u64, EPOLL_CTL_DEL, pidfd as u64, 0, 0, 0],
+    );
 }
 
 fn refuse(status: i32, errno: Errno, place: Place) -> bool {
@@ -305,7 +334,8 @@ fn refuse(status: i32, errno: Errno, place: Place) -> bool {
         code: errno.0,
         detail: place as i32,
     };
-    tell(status, &answer, -1);
+    // Where it is not heard, end of file is.
+    let _heard = tell(status, &answer, -1);
     false
 }
 
@@ -313,29 +343,24 @@ fn reap(memory: &mut Memory, watch: i32, place: usize) {
     let Some(watched) = memory.watched.get_mut(place) else {
         return;
     };
+    if watched.pidfd == 0 {
+        return;
+    }
     // First only looked at: taking it away takes the kernel longer, and nobody
     // has to wait for that.
-    match wait(watched.pidfd, WNOWAIT) {
-        Err(Errno::EINTR) => return,
-        Err(_) => {}
-        Ok((code, detail)) => {
-            let answer = Answer {
-                kind: Answer::ENDED,
-                pid: watched.pid,
-                code,
-                detail,
-            };
-            tell(watched.status, &answer, -1);
-            // It has ended, so this does not wait.
-            let _reaped = wait(watched.pidfd, 0);
-        }
+    if let Ok((code, detail)) = wait(watched.pidfd, WNOWAIT) {
+        let answer = Answer {
+            kind: Answer::ENDED,
+            pid: watched.pid,
+            code,
+            detail,
+        };
+        // Whoever does not hear it asks the pidfd.
+        let _heard = tell(watched.status, &answer, -1);
+        // It has ended, so this does not wait.
+        let _reaped = wait(watched.pidfd, 0);
     }
-    // The caller holds the same open pidfd, so closing ours would leave it
-    // watched: EPOLL_CTL_DEL.
-    let _unwatched = by_value(
-        nr::EPOLL_CTL,
-        [watch as u64, 2, watched.pidfd as u64, 0, 0, 0],
-    );
+    unwatch(watch, watched.pidfd);
     close(watched.pidfd);
     close(watched.status);
     watched.pidfd = 0;
@@ -353,8 +378,14 @@ fn wait(pidfd: i32, options: u64) -> Result<(i32, i32)> {
     let mut info: [i32; 32] = [0; 32];
     let at = info.as_mut_ptr() as u64;
     let options = ENDED | options;
-    // SAFETY: a live buffer as large as siginfo_t.
-    check(unsafe { raw(nr::WAITID, [P_PIDFD, pidfd as u64, at, options, 0, 0]) })?;
+    loop {
+        // SAFETY: a live buffer as large as siginfo_t.
+        match check(unsafe { raw(nr::WAITID, [P_PIDFD, pidfd as u64, at, options, 0, 0]) }) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => break,
+        }
+    }
     let word = |at: usize| info.get(at).copied().unwrap_or(0);
     Ok((word(2), word(6)))
 }

@@ -172,6 +172,7 @@ pub(crate) fn by_value(number: i64, arguments: [u64; 6]) -> Result<i64> {
     // SAFETY: this crate only, whose uses pass only values: each use is
     // of close, fchdir, umask, setsid, setresuid, setresgid, setfsuid, setfsgid, personality,
     // setpriority, unshare, setns, dup3, fcntl(F_DUPFD), close_range, kill,
+    // pidfd_send_signal without siginfo, epoll_ctl(DEL) without event,
     // keyctl(JOIN, NULL), prctl with numbers, ioprio, landlock_restrict_self,
     // accept4 with two null addresses.
     check(unsafe { raw(number, arguments) })

@@ -6,6 +6,7 @@ use cloison_linux::host;
 use cloison_linux::steps::{Op, Report};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
@@ -13,7 +14,7 @@ use crate::NetworkNamespace;
 use crate::error::Error;
 use crate::layers::rlimits;
 use crate::plan::{Plan, Prepared, describe};
-use crate::posture::{Posture, Reading, SelfReport, Vantage};
+use crate::posture::{Posture, PostureError, Reading, SelfReport, Vantage};
 use crate::sandbox::Sandbox;
 use crate::spawner::{OnDrop, Spawned, errno};
 use crate::steps::{Argument, Planned, StepList};
@@ -145,15 +146,29 @@ impl Held {
             report = self.receive()?.ok_or(Error::Died)?;
         }
         self.report = self_report(&report);
-        self.posture = observer.finish(reading, &self.spawned, Some(&self.report))?;
+        let finished = observer.finish(reading, &self.spawned, Some(&self.report));
+        self.posture = finished.map_err(|error| self.failure_or(error))?;
         let differences = self.posture.differences(&self.expected);
         if !differences.is_empty() {
-            return Err(Error::PostureDiffers(differences));
+            return Err(self.failure_or(Error::PostureDiffers(differences)));
         }
         if self.prepared.network.is_none() {
             self.prepared.network = Some(observer.network(&self.spawned)?);
         }
         Ok(())
+    }
+
+    /// One that failed meanwhile is not what it was: what it says of that is
+    /// the better error.
+    fn failure_or(&self, error: Error) -> Error {
+        let mut told = [PollFd::new(self.spawned.report.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut told, PollTimeout::ZERO) {
+            Ok(1..) => match self.receive() {
+                Err(failure @ (Error::Step { .. } | Error::Execute(_))) => failure,
+                _ => error,
+            },
+            _ => error,
+        }
     }
 
     fn receive(&self) -> Result<Option<Report>, Error> {
@@ -259,7 +274,10 @@ impl Observer {
 
     /// Begins to look at a process.
     fn begin(&self, pid: i32) -> Result<Reading, Error> {
-        Reading::begin(&self.proc, Pid::from_raw(pid)).map_err(|_| Error::Died)
+        Reading::begin(&self.proc, Pid::from_raw(pid)).map_err(|error| match error {
+            PostureError::Gone(_) => Error::Died,
+            PostureError::Refused { source, .. } => Error::Unreadable { pid, errno: source },
+        })
     }
 
     /// Reads the rest of a process that we have a pidfd of.

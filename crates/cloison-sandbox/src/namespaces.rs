@@ -151,7 +151,7 @@ impl PendingUserNamespace {
     /// As [`UserNamespace::create`].
     pub fn finish(self) -> Result<UserNamespace, NamespaceError> {
         let Self { asked, ids } = self;
-        let maker = Maker::of(asked)?;
+        let maker = Maker::of(asked, NamespaceStep::Limits)?;
         let map = format!("0 {} {}\n", ids.first(), IdRange::COUNT);
         maker.write("gid_map", &map)?;
         maker.write("uid_map", &map)?;
@@ -222,7 +222,7 @@ impl PendingNetworkNamespace {
     /// # Errors
     /// As [`NetworkNamespace::create`].
     pub fn finish(self) -> Result<NetworkNamespace, NamespaceError> {
-        let maker = Maker::of(self.asked)?;
+        let maker = Maker::of(self.asked, NamespaceStep::Loopback)?;
         maker.expect_report(NamespaceStep::Loopback)?;
         let descriptor = maker.open("ns/net")?;
         Ok(NetworkNamespace { descriptor })
@@ -305,11 +305,15 @@ struct Maker {
 }
 
 impl Maker {
-    fn of(asked: Asked) -> Result<Self, NamespaceError> {
+    /// `step`: what it does first.
+    fn of(asked: Asked, step: NamespaceStep) -> Result<Self, NamespaceError> {
         let process = asked.made()?;
-        let directory = proc_path::open_directory(process.pid, process.pidfd.as_fd())
-            .map_err(NamespaceStep::Open.failed())?;
-        Ok(Self { process, directory })
+        match proc_path::open_directory(process.pid, process.pidfd.as_fd()) {
+            Ok(directory) => Ok(Self { process, directory }),
+            // It has ended, and may have said why.
+            Err(Errno::ESRCH | Errno::ENOENT) => Err(failure_of(&process, step)),
+            Err(errno) => Err(NamespaceStep::Open.failed()(errno)),
+        }
     }
 
     fn write(&self, file: &str, text: &str) -> Result<(), NamespaceError> {
@@ -342,12 +346,22 @@ impl Maker {
     }
 
     fn expect_report(&self, step: NamespaceStep) -> Result<(), NamespaceError> {
-        let failed = |errno| NamespaceError::Step { step, errno };
-        match host::receive_report(self.process.report.as_fd()) {
-            Ok(Some(report)) if report.kind == Report::HELD => Ok(()),
-            Ok(Some(report)) => Err(failed(Errno::from_raw(report.errno))),
-            Ok(None) => Err(failed(Errno::ESRCH)),
-            Err(sys::Errno(number)) => Err(failed(errno(sys::Errno(number)))),
-        }
+        receive(&self.process).map_err(step.failed())
+    }
+}
+
+/// Why a process that makes a namespace has ended.
+fn failure_of(process: &Spawned, step: NamespaceStep) -> NamespaceError {
+    let ended = receive(process).err().unwrap_or(Errno::ESRCH);
+    step.failed()(ended)
+}
+
+/// Waits for a report that all is done.
+fn receive(process: &Spawned) -> Result<(), Errno> {
+    match host::receive_report(process.report.as_fd()) {
+        Ok(Some(report)) if report.kind == Report::HELD => Ok(()),
+        Ok(Some(report)) => Err(Errno::from_raw(report.errno)),
+        Ok(None) => Err(Errno::ESRCH),
+        Err(sys::Errno(number)) => Err(errno(sys::Errno(number))),
     }
 }

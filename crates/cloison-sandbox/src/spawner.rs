@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use cloison_linux::message::{Answer, Place};
 use cloison_linux::{PROGRAM, host};
@@ -15,7 +16,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use nix::sys::socket::{
+    AddressFamily, Shutdown, SockFlag, SockType, setsockopt, shutdown, socketpair, sockopt,
+};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
@@ -24,6 +27,10 @@ use crate::steps::Sending;
 
 /// How long the spawner, or a child, may take to answer and to take a request.
 const ANSWER_DEADLINE_S: i64 = 10;
+
+/// How often, and how far apart, a spawner that should end is looked at.
+const END_LOOKS_MAX: u32 = 500;
+const END_PAUSE: Duration = Duration::from_millis(1);
 
 /// Why no child was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +46,9 @@ pub enum SpawnError {
         ANSWER_DEADLINE_S
     )]
     Silent,
-    /// The spawner ended before it answered. The next launch starts another.
-    #[error("the spawner ended before it answered")]
+    /// The spawner ended before it answered, or could not answer. A spawner
+    /// that has ended is replaced at the next launch.
+    #[error("the spawner ended before it answered, or could not answer")]
     Gone,
     /// The plan is larger than a spawner takes: command and environment
     /// together may have about 120 KiB.
@@ -201,14 +209,22 @@ impl Spawner {
             })
     }
 
-    /// Reaps it, which has ended or is about to, so that no zombie stays. One
-    /// that is silent may be stopped: it is not waited for.
+    /// Ends it and reaps it, so that no zombie stays. It ends by itself once it
+    /// hears nobody, unless it is stopped: it is not waited for long.
     fn reap(&self) {
-        let is_silent = matches!(self.ready.get(), Some(Err(SpawnError::Silent)));
-        if self.owner == std::process::id() && !is_silent {
-            let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-            // An error means that somebody else in this process has reaped it.
-            let _reaped = process.wait();
+        if self.owner != std::process::id() {
+            return;
+        }
+        // An error: it is not connected, since it has ended.
+        let _ended = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..END_LOOKS_MAX {
+            match process.try_wait() {
+                Ok(None) => std::thread::sleep(END_PAUSE),
+                // An error means that somebody else in this process has reaped
+                // it.
+                Ok(Some(_)) | Err(_) => return,
+            }
         }
     }
 }
@@ -352,7 +368,7 @@ fn refused(answer: &Answer) -> SpawnError {
     let errno = Errno::from_raw(answer.code);
     if answer.detail == Place::Clone as i32 {
         SpawnError::Clone(errno)
-    } else if answer.detail == Place::Table as i32 {
+    } else if answer.detail == Place::Table as i32 || answer.detail == Place::Watch as i32 {
         SpawnError::Full(errno)
     } else {
         SpawnError::Protocol(errno)

@@ -2,6 +2,7 @@
 //! speculation control where there is no flaw.
 
 use std::fs;
+use std::io::ErrorKind;
 
 use nix::errno::Errno;
 
@@ -55,9 +56,15 @@ fn is_every_thread_alone() -> std::io::Result<bool> {
     let mut seen = false;
     for entry in fs::read_dir("/sys/devices/system/cpu")? {
         let siblings = entry?.path().join("topology/thread_siblings_list");
-        let Ok(list) = fs::read_to_string(siblings) else {
+        let list = match fs::read_to_string(siblings) {
+            Ok(list) => list,
             // A file of another kind, or a processor that is off.
-            continue;
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         if !is_alone(&list) {
             return Ok(false);

@@ -13,6 +13,7 @@ use crate::layers::own_root::{Overlay, open_own};
 use crate::layers::tree::{CONFINED, Filling, Swap, Tmpfs, Tree, of_host};
 use crate::plan::Composition;
 use crate::posture::tenant_ranges;
+use crate::spawner::io_errno;
 use crate::spec::{Access, Mount, Root};
 use crate::tenant_path::TenantPath;
 
@@ -186,8 +187,7 @@ fn shared_base(composition: &Composition<'_>, all: &mut Vec<Tree>) -> Result<(),
     root.link("var", "run").map_err(made)?;
     for name in LINKS {
         let target = format!("usr/{name}");
-        let on_host = std::fs::read_link(format!("/{name}"));
-        if on_host.is_ok_and(|to| to.ends_with(&target)) {
+        if links_to(Path::new(&format!("/{name}")), &target)? {
             root.link(name, &target).map_err(made)?;
         }
     }
@@ -217,7 +217,7 @@ fn shared_base(composition: &Composition<'_>, all: &mut Vec<Tree>) -> Result<(),
         }
     }
     let alternatives = Path::new("/etc/alternatives");
-    let has_alternatives = alternatives.is_dir();
+    let has_alternatives = is_directory(alternatives)?;
     if has_alternatives {
         root.directory("etc/alternatives").map_err(made)?;
     }
@@ -234,6 +234,25 @@ fn shared_base(composition: &Composition<'_>, all: &mut Vec<Tree>) -> Result<(),
         );
     }
     Ok(())
+}
+
+/// Whether a path of the host is a link to `target`: not where it is none, or
+/// not there.
+fn links_to(path: &Path, target: &str) -> Result<bool, Error> {
+    match std::fs::read_link(path).map_err(|error| io_errno(&error)) {
+        Ok(to) => Ok(to.ends_with(target)),
+        Err(Errno::ENOENT | Errno::EINVAL) => Ok(false),
+        Err(errno) => Err(Error::host_path(path, errno)),
+    }
+}
+
+/// Whether a path of the host leads to a directory.
+fn is_directory(path: &Path) -> Result<bool, Error> {
+    match std::fs::metadata(path).map_err(|error| io_errno(&error)) {
+        Ok(found) => Ok(found.is_dir()),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(Error::host_path(path, errno)),
+    }
 }
 
 /// The files of `/etc` that programs look for, with nothing of the host's.

@@ -21,6 +21,8 @@ use crate::layers::{capabilities, inherited, rlimits};
 use crate::plan::Composition;
 use crate::plan::Prepared;
 use crate::posture::{DescriptorEntry, Field, Limit, MountEntry, Owner, Posture, Value, Vantage};
+use crate::proc::escaped;
+use crate::spawner::io_errno;
 use crate::spec::{Limits, Proc};
 use crate::steps::{Slot, StepList};
 
@@ -224,7 +226,7 @@ impl Expectation {
                 }
                 Layer::InheritedState => inherited(prepared, vantage, &mut expected)?,
                 Layer::Descriptors => {
-                    let links = self.links(steps, prepared);
+                    let links = self.links(steps, prepared)?;
                     expected.expect(Field::Descriptors, descriptors(links, has_program));
                 }
                 Layer::NotDumpable => {
@@ -260,16 +262,19 @@ impl Expectation {
 
     /// What each kept descriptor leads to, in the kernel's words. A terminal
     /// has a name that only its devpts knows.
-    fn links(&self, steps: &StepList, prepared: &Prepared) -> Vec<Option<String>> {
+    fn links(&self, steps: &StepList, prepared: &Prepared) -> Result<Vec<Option<String>>, Error> {
         let slots = self.found.slots.iter().enumerate();
         slots
             .map(|(at, slot)| {
                 let is_terminal = self.found.has_terminal && at < 3;
-                let kept = steps.at(*slot).filter(|_| !is_terminal)?;
+                let Some(kept) = steps.at(*slot).filter(|_| !is_terminal) else {
+                    return Ok(None);
+                };
                 let kept = prepared.descriptor(kept);
                 let path = format!("/proc/self/fd/{}", kept.as_raw_fd());
-                let target = std::fs::read_link(path).ok()?;
-                Some(crate::proc::escaped(target.as_os_str().as_encoded_bytes()))
+                let target = std::fs::read_link(path)
+                    .map_err(|error| Error::prepare("a look at a descriptor", io_errno(&error)))?;
+                Ok(Some(escaped(target.as_os_str().as_encoded_bytes())))
             })
             .collect()
     }
