@@ -97,7 +97,7 @@ impl Shape {
             }
             Self::Unreadable => {
                 directory(path);
-                fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+                fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
             }
             Self::OfTheHost => fs::create_dir(path).unwrap(),
         }
