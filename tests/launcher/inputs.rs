@@ -54,7 +54,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "[limits]\nopen_files_max = 5\n",
-        &["at least 256", "wrong.toml:4:18"],
+        &["it may be 256 to 1048576", "wrong.toml:4:18"],
     ),
     (
         "[environment]\n\"A=B\" = \"x\"\n",

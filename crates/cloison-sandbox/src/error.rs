@@ -75,6 +75,14 @@ pub enum Error {
         /// Why it failed.
         errno: Errno,
     },
+    /// Nothing could be mounted where the spec names a target.
+    #[error("mounting on {}, which must be there in the root: {errno}", target.display())]
+    MountPoint {
+        /// The target.
+        target: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
     /// Every layer was on, and the command could not be executed.
     #[error("the command cannot be executed: {0}")]
     Execute(Errno),
@@ -130,14 +138,31 @@ pub enum Refused {
     #[error("`working_directory` is {0:?}, which is not an absolute path")]
     WorkingDirectory(PathBuf),
     /// A NUL ends strings for the kernel.
-    #[error("command, environment and working directory may not hold a NUL byte")]
+    #[error("command, environment and paths may not hold a NUL byte")]
     Nul,
     /// A name of a variable is not one.
-    #[error("`environment` names `{0}`, which is empty or holds a `=`")]
+    #[error("`environment` names {0:?}, which is empty or holds a `=` or a control character")]
     Variable(String),
     /// A target of a mount is not a plain absolute path.
-    #[error("`mounts` has the target {0:?}, which is not an absolute path without `.` and `..`")]
+    #[error(
+        "`mounts` has the target {0:?}, which is not an absolute path without `.` and `..`, without \
+         empty parts, of at most 32 parts and 255 bytes each"
+    )]
     MountTarget(PathBuf),
+    /// A path of the host is not named in full.
+    #[error("{0:?} is not an absolute path of the host")]
+    HostPathNotAbsolute(PathBuf),
+    /// What a mount shows is neither a directory nor a file.
+    #[error("`mounts` has the source {0:?}, which is neither a directory nor a file")]
+    MountSource(PathBuf),
+    /// A later mount would hide this one.
+    #[error("`mounts` has the target {}, which a later one, on {}, would hide", target.display(), hidden_by.display())]
+    MountHidden {
+        /// The target.
+        target: PathBuf,
+        /// The target above it.
+        hidden_by: PathBuf,
+    },
     /// A target of a mount is where the sandbox mounts something of its own.
     #[error("`mounts` has the target {}, where the sandbox has a mount of its own", .0.display())]
     MountOnOurs(PathBuf),
@@ -192,9 +217,35 @@ pub enum Refused {
     /// A capability that no sandbox may keep.
     #[error("`capabilities` asks for {0}, which no sandbox may keep: it would undo other layers")]
     Capability(caps::Capability),
-    /// Too few descriptors for the launch itself.
-    #[error("`limits.open_files_max` is {0}: at least 256 are needed")]
-    OpenFiles(u64),
+    /// A number that a launch could not do with, or that the kernel would take
+    /// for something else.
+    #[error("`{field}` is {value}: it may be {least} to {most}")]
+    OutOfBounds {
+        /// The field, as a file spells it: tables and keys joined by dots.
+        field: &'static str,
+        /// What it is.
+        value: u64,
+        /// The least that it may be.
+        least: u64,
+        /// The most that it may be.
+        most: u64,
+    },
+    /// Command, environment and paths do not fit into one launch.
+    #[error(
+        "command, environment and paths take {bytes} bytes together: at most {bytes_max} can be"
+    )]
+    TooLarge {
+        /// What they take: each string, a NUL and eight bytes for its place.
+        bytes: usize,
+        /// What they may take.
+        bytes_max: usize,
+    },
+    /// The layer could not be shown to refuse any port.
+    #[error("`tcp.bind` names every port from 1024 on: leave one out, by which the layer is tried")]
+    EveryPort,
+    /// A terminal is wanted, and none may be.
+    #[error("a terminal is wanted, and `limits.terminals_max` is 0")]
+    NoTerminals,
     /// More descriptors than a launch can carry.
     #[error("{0} sockets are handed in: at most 28 can be")]
     Sockets(usize),

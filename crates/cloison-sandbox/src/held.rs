@@ -1,6 +1,7 @@
 //! A sandbox with every layer on, before its command is executed.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use cloison_linux::host;
 use cloison_linux::steps::{Op, Report};
@@ -188,6 +189,12 @@ impl Held {
             .and_then(|at| self.list.steps().get(at));
         if step.is_some_and(|step| matches!(step.op, Op::Execute | Op::ExecuteKept)) {
             return Error::Execute(Errno::from_raw(report.errno));
+        }
+        if let Some(target) = step.and_then(|step| self.list.asked_target(step)) {
+            return Error::MountPoint {
+                target: Path::new("/").join(target),
+                errno: Errno::from_raw(report.errno),
+            };
         }
         let doing = |step: &Planned| match (step.op, step.arguments) {
             (Op::SetLimit, [Argument::Number(resource), ..]) => rlimits::doing(resource),

@@ -1,5 +1,6 @@
 //! The plan: a spec opened and compiled.
 
+mod bounds;
 mod breaking;
 mod compose;
 mod expect;
@@ -10,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cloison_linux::steps::Op;
 
-pub(crate) use compose::{Composition, check_spec};
+pub(crate) use compose::{Composition, MOUNTS_MAX, check_spec};
 pub(crate) use expect::Expectation;
 pub use weakening::Weakening;
 

@@ -171,11 +171,21 @@ pub(crate) fn program(mode: u32) -> Result<OwnedFd, Errno> {
     Ok(file.into())
 }
 
+/// The same file at a descriptor that is none of a process's three streams.
+fn above_streams(file: &OwnedFd) -> Result<OwnedFd, Errno> {
+    // The standard library never gives a copy one of these.
+    file.try_clone().map_err(|error| io_errno(&error))
+}
+
 impl Spawner {
     fn start() -> Result<Self, SpawnError> {
         let (ours, theirs) = pair().map_err(SpawnError::Start)?;
         let filters = own_filters().map_err(SpawnError::Start)?;
-        let program = program(0o111).map_err(SpawnError::Start)?;
+        // The caller's 0, 1 and 2 may be closed: what stands there is replaced
+        // before the program is executed.
+        let program = program(0o111)
+            .and_then(|program| above_streams(&program))
+            .map_err(SpawnError::Start)?;
         let path = OsString::from(format!("/proc/self/fd/{}", program.as_raw_fd()));
         let process = Command::new(path)
             .arg0("cloison-spawner")

@@ -1,10 +1,12 @@
 //! What is decided for one launch.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use caps::CapsHashSet;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{IdRange, Refused};
 
@@ -26,7 +28,7 @@ pub struct Spec {
     /// The program and its arguments. The program is an absolute path inside.
     pub command: Vec<String>,
     /// The whole environment of the command.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "without_duplicates")]
     pub environment: BTreeMap<String, String>,
     /// Where the command starts, an absolute path inside.
     #[serde(default = "root_directory")]
@@ -97,6 +99,41 @@ impl Spec {
     pub fn check(&self) -> Result<(), Refused> {
         crate::plan::check_spec(self)
     }
+}
+
+/// A map in which no key stands twice: serde keeps the last of two, in silence.
+pub(crate) fn without_duplicates<'de, D, K, V>(input: D) -> Result<BTreeMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + Ord + std::fmt::Debug,
+    V: Deserialize<'de>,
+{
+    struct Unique<K, V>(PhantomData<(K, V)>);
+
+    impl<'de, K, V> Visitor<'de> for Unique<K, V>
+    where
+        K: Deserialize<'de> + Ord + std::fmt::Debug,
+        V: Deserialize<'de>,
+    {
+        type Value = BTreeMap<K, V>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some(key) = entries.next_key::<K>()? {
+                if map.contains_key(&key) {
+                    return Err(A::Error::custom(format!("duplicate key {key:?}")));
+                }
+                map.insert(key, entries.next_value()?);
+            }
+            Ok(map)
+        }
+    }
+
+    input.deserialize_map(Unique(PhantomData))
 }
 
 fn root_directory() -> PathBuf {
@@ -356,7 +393,7 @@ pub enum Sysfs {
 /// How much each memory file system of a sandbox may hold.
 ///
 /// # Units
-/// Bytes; rounded up to whole pages by the kernel.
+/// Bytes, at least a page of 4096; rounded up to whole pages by the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TmpfsSizes {
@@ -366,7 +403,7 @@ pub struct TmpfsSizes {
     pub run_bytes_max: u64,
     /// `/dev/shm`.
     pub shm_bytes_max: u64,
-    /// How many files each may hold.
+    /// How many files each may hold, at least 16.
     pub files_max: u64,
 }
 
@@ -388,9 +425,9 @@ impl Default for TmpfsSizes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Open descriptors (`RLIMIT_NOFILE`), at least 256.
+    /// Open descriptors (`RLIMIT_NOFILE`), 256 to 1,048,576.
     pub open_files_max: u64,
-    /// Processes and threads of its user (`RLIMIT_NPROC`).
+    /// Processes and threads of its user (`RLIMIT_NPROC`), at least 3.
     pub processes_max: u64,
     /// Bytes of a core file (`RLIMIT_CORE`).
     pub core_bytes_max: u64,
@@ -400,7 +437,7 @@ pub struct Limits {
     pub pending_signals_max: u64,
     /// Bytes in POSIX message queues of its user (`RLIMIT_MSGQUEUE`).
     pub message_queue_bytes_max: u64,
-    /// Pseudo-terminals of its devpts.
+    /// Pseudo-terminals of its devpts, at most 1,048,575.
     pub terminals_max: u32,
 }
 

@@ -71,6 +71,8 @@ pub(crate) struct StepList {
     /// Where in the data an offset into the data stands.
     offsets: Vec<usize>,
     descriptors: Vec<Descriptor>,
+    /// The trees that the spec asks for, and their targets.
+    asked: Vec<(Slot, String)>,
 }
 
 impl StepList {
@@ -109,6 +111,21 @@ impl StepList {
     /// Adds a descriptor of the plan's own.
     pub(crate) fn own(&mut self, descriptor: OwnedFd) -> Slot {
         self.descriptor(Descriptor::Owned(descriptor))
+    }
+
+    /// Notes that the spec asks for the tree in `slot` on `target`.
+    pub(crate) fn note_asked(&mut self, slot: Slot, target: &str) {
+        self.asked.push((slot, target.to_owned()));
+    }
+
+    /// The target of a step that attaches what the spec asks for.
+    pub(crate) fn asked_target(&self, step: &Planned) -> Option<&str> {
+        let [Argument::Slot(slot), ..] = step.arguments else {
+            return None;
+        };
+        let mut asked = self.asked.iter();
+        let (_, target) = asked.find(|(asked, _)| *asked == slot)?;
+        (step.op == Op::Attach).then_some(target.as_str())
     }
 
     /// Adds a string, which holds no NUL.

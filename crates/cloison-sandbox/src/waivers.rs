@@ -14,6 +14,7 @@ use crate::Layer;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Waivers {
+    #[serde(deserialize_with = "crate::spec::without_duplicates")]
     waived: BTreeMap<WaivableLayer, Reason>,
 }
 

@@ -128,7 +128,9 @@ impl<'a> Place<'a> {
             }
             // What was written to its layer at another time is not looked at.
             Err(Errno::ENOENT | Errno::ENOTDIR) if self.has_layer() => Found::Unseen,
-            Err(Errno::ENOENT | Errno::ENOTDIR) => Found::Missing,
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG | Errno::ELOOP) => {
+                Found::Missing
+            }
             Err(_) => Found::Unseen,
         }
     }

@@ -7,14 +7,14 @@ use std::io;
 use std::os::fd::AsFd;
 
 use cloison_sandbox::{
-    Access, Hierarchies, Init, Io, Layer, NetworkNamespace, Plan, Prepared, Root, Sandbox,
+    Access, Hierarchies, Init, Io, Layer, NetworkNamespace, Plan, Prepared, Refused, Root, Sandbox,
     SandboxName, Spec,
 };
 use nix::errno::Errno;
 use serde::Serialize;
 
 use crate::attend::{Connection, hand_on, streams_wanted, wait_for_output};
-use crate::error::Error;
+use crate::error::{Error, at};
 use crate::report::say_json;
 use crate::settings::{self, Source};
 use crate::signals::Signals;
@@ -35,11 +35,12 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     let refused = |error| match (error, &source) {
         (cloison_sandbox::Error::Refused(refused), Some(source)) => source.refused(&refused),
         (error, Some(source)) => source
-            .of_host(&error)
+            .placed(&error)
             .unwrap_or_else(|| kernel::explained(error, &waivers)),
         (error, None) => kernel::explained(error, &waivers),
     };
     // Before anything is made.
+    check(&spec).map_err(|error| refused(error.into()))?;
     check_sources(&spec, source.as_ref())?;
     lookup::settle(&mut spec).map_err(|error| match (&error, &source) {
         (Error::Root { path, source: why }, Some(source)) => {
@@ -47,7 +48,6 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
         }
         _ => error,
     })?;
-    spec.check().map_err(|error| refused(error.into()))?;
     // Sockets stand in it before the launch, which else makes one. It takes as
     // long as all that follows, up to the plan.
     let network = (!options.listen.is_empty())
@@ -129,11 +129,32 @@ struct Ended {
     waived: Vec<Layer>,
 }
 
+/// Refuses what is wrong in itself. A program without a slash is yet to be
+/// found.
+fn check(spec: &Spec) -> Result<(), Refused> {
+    let mut whole = spec.clone();
+    if let Some(program) = whole.command.first_mut()
+        && !program.is_empty()
+        && !program.contains('/')
+    {
+        program.insert(0, '/');
+    }
+    whole.check()
+}
+
 /// What is to be mounted must be there.
 fn check_sources(spec: &Spec, source: Option<&Source>) -> Result<(), Error> {
     for mount in &spec.mounts {
-        let Err(missing) = std::fs::metadata(&mount.source) else {
-            continue;
+        let missing = match std::fs::metadata(&mount.source) {
+            Ok(found) if found.is_dir() || found.is_file() => continue,
+            Ok(_) => {
+                let refused = Refused::MountSource(mount.source.clone());
+                return Err(match source {
+                    Some(source) => source.refused(&refused),
+                    None => Error::Start(refused.into()),
+                });
+            }
+            Err(missing) => missing,
         };
         let (path, errno) = (mount.source.clone(), errno(&missing));
         let placed = source.and_then(|source| source.unusable(&path, errno.desc()));
@@ -158,7 +179,8 @@ fn settle(options: &cli::Run) -> Result<(Spec, Option<Source>), Error> {
     }
     if let Some(path) = &options.root {
         spec.root = Root::Directory {
-            path: path.clone(),
+            // It is the operator's, who is somewhere.
+            path: std::path::absolute(path).map_err(at("finding", path))?,
             access: Access::ReadOnly,
         };
     }

@@ -133,19 +133,24 @@ impl Source {
         Some(self.error(&format!("{}: {why}", path.display()), Some(place), None))
     }
 
-    /// The error for what cannot be done with a path of the host, if this file
-    /// names it.
-    pub(crate) fn of_host(&self, error: &cloison_sandbox::Error) -> Option<Error> {
+    /// The error for what cannot be done with a path of the host, on a target
+    /// or with a number, if this file names it.
+    pub(crate) fn placed(&self, error: &cloison_sandbox::Error) -> Option<Error> {
         use cloison_sandbox::Error as Failed;
-        match error {
-            Failed::HostPath { path, errno } => self.unusable(path, errno.desc()),
-            Failed::NotMappable { path, .. } => {
-                let document = DeTable::parse(&self.text).ok()?;
-                let place = naming(&DeValue::Table(document.get_ref().clone()), path)?;
-                Some(self.error(&error.to_string(), Some(place), None))
+        let document = DeTable::parse(&self.text).ok()?;
+        let table = document.get_ref();
+        let place = match error {
+            Failed::HostPath { path, errno } => return self.unusable(path, errno.desc()),
+            Failed::NotMappable { path, .. } => naming(&DeValue::Table(table.clone()), path),
+            Failed::MountPoint { target, .. } => mount_on(table, target),
+            // It names the setting, where it is one.
+            Failed::Step { step, .. } => {
+                let keys: Vec<&str> = step.split('`').nth(1)?.split('.').collect();
+                below(table, &keys)
             }
             _ => None,
-        }
+        };
+        Some(self.error(&error.to_string(), Some(place?), None))
     }
 
     fn error(&self, message: &str, place: Option<Range<usize>>, help: Option<String>) -> Error {
@@ -181,7 +186,8 @@ impl Source {
             Refused::ListenVariable(name) => below(&["environment", name]),
             Refused::MountTarget(target)
             | Refused::MountOnOurs(target)
-            | Refused::MountTwice(target) => mount_on(table, target),
+            | Refused::MountTwice(target)
+            | Refused::MountHidden { target, .. } => mount_on(table, target),
             Refused::MountPointMissing { name, .. } => {
                 let target = Path::new("/").join(name);
                 mount_on(table, &target).or(below(&["root"]))
@@ -191,7 +197,14 @@ impl Source {
             }
             Refused::OtherDiskIds => below(&["root", "own", "disk_ids"]),
             Refused::Capability(_) => below(&["capabilities"]),
-            Refused::OpenFiles(_) => below(&["limits", "open_files_max"]),
+            Refused::HostPathNotAbsolute(path) | Refused::MountSource(path) => naming(&root, path),
+            Refused::OutOfBounds { field, .. } => {
+                let keys: Vec<&str> = field.split('.').collect();
+                below(&keys)
+            }
+            Refused::EveryPort => below(&["tcp", "bind"]),
+            Refused::NoTerminals => below(&["limits", "terminals_max"]),
+            Refused::TooLarge { .. } => largest(table),
             _ => None,
         }
     }
@@ -209,6 +222,14 @@ fn below(table: &DeTable<'_>, keys: &[&str]) -> Option<Range<usize>> {
         };
     }
     Some(value.span())
+}
+
+/// What takes most of the room for strings.
+fn largest(table: &DeTable<'_>) -> Option<Range<usize>> {
+    ["command", "environment", "mounts", "working_directory"]
+        .iter()
+        .filter_map(|key| below(table, &[key]))
+        .max_by_key(|place| place.len())
 }
 
 /// The last mount on that target.

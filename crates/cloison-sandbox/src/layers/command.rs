@@ -79,7 +79,8 @@ pub(crate) fn check_texts(
     {
         return Err(Refused::Nul);
     }
-    let odd = |key: &&String| key.is_empty() || key.contains('=');
+    let odd =
+        |key: &&String| key.is_empty() || key.contains('=') || key.chars().any(char::is_control);
     match environment.keys().find(odd) {
         Some(key) => Err(Refused::Variable(key.clone())),
         None => Ok(()),

@@ -5,6 +5,7 @@
 //! the inode through move, pivot and copy. The child adds the one for the
 //! proc that it mounts itself.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use cloison_linux::host::{self, Handled};
@@ -186,7 +187,8 @@ pub(crate) fn steps(
 /// A port that the sandbox's rules do not allow to be bound, for the
 /// self-report to try.
 pub(crate) fn denied_port(composition: &Composition<'_>) -> u16 {
-    let allowed = &composition.spec.tcp.bind;
+    // A set: a list of nearly every port is legal.
+    let allowed: HashSet<u16> = composition.spec.tcp.bind.iter().copied().collect();
     (1024..=u16::MAX)
         .rev()
         .find(|port| !allowed.contains(port))

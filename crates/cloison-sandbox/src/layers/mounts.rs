@@ -192,7 +192,11 @@ pub(crate) fn attach(composition: &mut Composition<'_>, trees: Trees) {
     }
     attach_slot(composition, shared, attached);
     for tree in trees.asked {
-        attach_made(composition, tree);
+        let (mount, attached) = described(tree);
+        let slot = composition.list.own(mount);
+        let target = attached.target.trim_start_matches('/');
+        composition.list.note_asked(slot, target);
+        attach_slot(composition, slot, attached);
     }
     proc(composition);
     if let Some(covers) = trees.covers {
@@ -212,12 +216,6 @@ fn described(tree: Tree) -> (OwnedFd, Attached) {
         device: None,
     };
     (tree.mount, attached)
-}
-
-fn attach_made(composition: &mut Composition<'_>, tree: Tree) {
-    let (mount, attached) = described(tree);
-    let slot = composition.list.own(mount);
-    attach_slot(composition, slot, attached);
 }
 
 fn attach_slot(composition: &mut Composition<'_>, slot: Slot, attached: Attached) {

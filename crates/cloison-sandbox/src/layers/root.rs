@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Component, Path};
+use std::path::{Path, PathBuf};
 
 use cloison_linux::host::attribute;
 use nix::errno::Errno;
@@ -11,10 +11,10 @@ use crate::error::{Error, Found, Refused};
 use crate::layers::landlock;
 use crate::layers::own_root::{Overlay, open_own};
 use crate::layers::tree::{CONFINED, Filling, Swap, Tmpfs, Tree, of_host};
-use crate::plan::Composition;
+use crate::plan::{Composition, MOUNTS_MAX};
 use crate::posture::tenant_ranges;
 use crate::spawner::io_errno;
-use crate::spec::{Access, Mount, Root};
+use crate::spec::{Access, Mount, OwnAccess, Root, Spec};
 use crate::tenant_path::TenantPath;
 
 const READ_ONLY: u64 = CONFINED | attribute::READ_ONLY;
@@ -70,8 +70,11 @@ pub(crate) fn mounts(composition: &Composition<'_>) -> Result<Vec<Tree>, Error> 
     for mount in mounts {
         let target = inside(&mount.target)?;
         let writable = mount.access == Access::ReadWrite;
-        let tree = of_host(&mount.source, &target, writable)
-            .map_err(|errno| Error::host_path(&mount.source, errno))?;
+        let tree = of_host(&mount.source, &target, writable).map_err(|errno| match errno {
+            // It is there, and of another kind.
+            Errno::EINVAL => Refused::MountSource(mount.source.clone()).into(),
+            errno => Error::host_path(&mount.source, errno),
+        })?;
         trees.push(tree);
     }
     Ok(trees)
@@ -82,8 +85,41 @@ const OURS_AND_BENEATH: [&str; 4] = ["proc", "sys", "dev", "run/credentials"];
 /// Where nothing may be mounted, but beneath.
 const OURS: [&str; 2] = ["tmp", "run"];
 
+/// A target has no more parts: each may be a directory that is made for it.
+const TARGET_PARTS_MAX: usize = 32;
+/// No file system of Linux has longer names (`NAME_MAX`).
+const NAME_BYTES_MAX: usize = 255;
+
+/// Refuses paths of the host that depend on where the caller is or that the
+/// kernel would cut off, and what cannot be mounted.
+pub(crate) fn check_paths(spec: &Spec) -> Result<(), Refused> {
+    let sources = spec.mounts.iter().map(|mount| &mount.source);
+    for path in sources.chain(paths_of_root(&spec.root)) {
+        if path.as_os_str().as_encoded_bytes().contains(&0) {
+            return Err(Refused::Nul);
+        }
+        if !path.is_absolute() {
+            return Err(Refused::HostPathNotAbsolute(path.clone()));
+        }
+    }
+    check_targets(&spec.mounts)
+}
+
+fn paths_of_root(root: &Root) -> Vec<&PathBuf> {
+    match root {
+        Root::SharedBase => Vec::new(),
+        Root::Directory { path, .. } => vec![path],
+        Root::Own(own) => match &own.access {
+            OwnAccess::DiskLayer { path } => vec![&own.path, path],
+            OwnAccess::ReadOnly | OwnAccess::ReadWrite | OwnAccess::MemoryLayer { .. } => {
+                vec![&own.path]
+            }
+        },
+    }
+}
+
 /// Refuses what cannot be mounted, or would hide what the sandbox relies on.
-pub(crate) fn check_targets(mounts: &[Mount]) -> Result<(), Refused> {
+fn check_targets(mounts: &[Mount]) -> Result<(), Refused> {
     let mut seen = Vec::with_capacity(mounts.len());
     for mount in mounts {
         let target = inside(&mount.target)?;
@@ -94,19 +130,32 @@ pub(crate) fn check_targets(mounts: &[Mount]) -> Result<(), Refused> {
         if seen.contains(&target) {
             return Err(Refused::MountTwice(mount.target.clone()));
         }
+        let above = Path::new(&target);
+        if let Some(hidden) = seen.iter().find(|seen| Path::new(seen).starts_with(above)) {
+            return Err(Refused::MountHidden {
+                target: Path::new("/").join(hidden),
+                hidden_by: mount.target.clone(),
+            });
+        }
         seen.push(target);
     }
     Ok(())
 }
 
 /// A path inside, without its leading slash.
+///
+/// It is taken apart by hand: [`Path::components`] passes over empty parts and
+/// `.`, which the kernel and the read-back would see.
 pub(crate) fn inside(path: &Path) -> Result<String, Refused> {
-    let plain = path
-        .components()
-        .skip(1)
-        .all(|part| matches!(part, Component::Normal(_)));
+    let is_plain = |part: &str| {
+        !matches!(part, "" | "." | "..") && part.len() <= NAME_BYTES_MAX && !part.contains('\0')
+    };
     match path.to_str().and_then(|text| text.strip_prefix('/')) {
-        Some(text) if plain && !text.is_empty() && !text.contains('\0') => Ok(text.to_owned()),
+        Some(text)
+            if text.split('/').all(is_plain) && text.split('/').count() <= TARGET_PARTS_MAX =>
+        {
+            Ok(text.to_owned())
+        }
         _ => Err(Refused::MountTarget(path.to_owned())),
     }
 }
@@ -171,7 +220,8 @@ fn shared_base(composition: &Composition<'_>, all: &mut Vec<Tree>) -> Result<(),
     let made = |errno| Error::prepare("tmpfs", errno);
     let root = Filling::new(&Tmpfs {
         bytes_max: 128 << 10,
-        files_max: 256,
+        // Its own, and each part of each target.
+        files_max: 256 + (MOUNTS_MAX * TARGET_PARTS_MAX) as u64,
         mode: c"755",
         owner: 0,
         attributes: CONFINED,
@@ -316,6 +366,15 @@ mod tests {
         }
         let twice = check_targets(&mounts(&["/data", "/data"]));
         assert_eq!(twice, Err(Refused::MountTwice("/data".into())));
+        let hidden = check_targets(&mounts(&["/data/x", "/data"]));
+        assert_eq!(
+            hidden,
+            Err(Refused::MountHidden {
+                target: "/data/x".into(),
+                hidden_by: "/data".into()
+            })
+        );
+        assert_eq!(check_targets(&mounts(&["/data", "/data/x"])), Ok(()));
         for target in ["/data", "/tmp/data", "/run/data", "/procs", "/etc/passwd"] {
             assert_eq!(check_targets(&mounts(&[target])), Ok(()));
         }
@@ -324,7 +383,12 @@ mod tests {
     #[test]
     fn targets_stay_inside() {
         assert_eq!(inside(Path::new("/a/b")).ok().as_deref(), Some("a/b"));
-        for bad in ["", "/", "a", "/../a", "/a/../b", "/a/.."] {
+        let long = format!("/{}", "a".repeat(256));
+        let deep = "/a".repeat(33);
+        for bad in [
+            "", "/", "a", "/../a", "/a/../b", "/a/..", "//a", "/a//b", "/a/", "/./a", "/a/.",
+            "/tmp/", "//proc", "/a\0", &long, &deep,
+        ] {
             assert!(inside(Path::new(bad)).is_err(), "{bad}");
         }
     }

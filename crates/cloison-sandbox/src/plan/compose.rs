@@ -14,6 +14,7 @@ use crate::layers::{
     capabilities, cgroup, command, descriptors, inherited, landlock, namespaces, rlimits, root,
     seccomp, session, speculation,
 };
+use crate::plan::bounds;
 use crate::plan::breaking::break_field;
 use crate::plan::expect::{Expectation, Found};
 use crate::plan::{Io, Plan, Prepared, Streams, Weakening, sockets};
@@ -27,7 +28,7 @@ use crate::{IdMapping, IdRange, Layer, Spec, Waivers};
 /// The most sockets that can be handed in.
 const SOCKETS_MAX: usize = 28;
 /// The most trees that a spec can name.
-const MOUNTS_MAX: usize = 64;
+pub(crate) const MOUNTS_MAX: usize = 64;
 
 /// A plan while it is made.
 pub(crate) struct Composition<'a> {
@@ -128,6 +129,9 @@ fn check(spec: &Spec, prepared: &Prepared, io: &Io) -> Result<IdRange, Error> {
     if io.sockets.len() > SOCKETS_MAX {
         return Err(Refused::Sockets(io.sockets.len()).into());
     }
+    if spec.limits.terminals_max == 0 && matches!(io.streams, Streams::Terminal) {
+        return Err(Refused::NoTerminals.into());
+    }
     Ok(ids)
 }
 
@@ -135,13 +139,11 @@ fn check(spec: &Spec, prepared: &Prepared, io: &Io) -> Result<IdRange, Error> {
 pub(crate) fn check_spec(spec: &Spec) -> Result<(), Refused> {
     command::check(spec)?;
     capabilities::kept(spec)?;
-    if spec.limits.open_files_max < 256 {
-        return Err(Refused::OpenFiles(spec.limits.open_files_max));
-    }
+    bounds::check(spec)?;
     if spec.mounts.len() > MOUNTS_MAX {
         return Err(Refused::Mounts(spec.mounts.len()));
     }
-    root::check_targets(&spec.mounts)
+    root::check_paths(spec)
 }
 
 pub(super) fn compose(
