@@ -88,7 +88,7 @@ pub(crate) fn lookup() -> Outcome {
     end(run(&["--root", root, "/opt/x"])).wants(127, &["/opt/x is not in the root"]);
     end(run(&["--root", "/nosuch", "true"])).wants(125, &["the root /nosuch cannot be opened"]);
     std::fs::remove_dir(format!("{root}/run")).unwrap();
-    end(run(&["--root", root, "true"])).wants(125, &["lacks the directory `run`"]);
+    end(run(&["--root", root, "true"])).wants(125, &["nothing to mount on at `run`"]);
     std::fs::remove_dir_all(root).unwrap();
     assert_eq!(state(), [""; 0]);
     Outcome::Passed

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use cloison_sandbox::{Cgroup, SandboxName};
+use cloison_sandbox::{Cgroup, CgroupError, SandboxName};
 
 use crate::error::{Error, call};
 use crate::state::{Record, State};
@@ -29,11 +29,20 @@ impl Running {
         Ok(Self { record, pidfd })
     }
 
-    /// Its cgroup, where it was noted.
-    pub(crate) fn cgroup(&self) -> Result<Cgroup, Error> {
+    /// Its cgroup, where it was noted; none if it has ended meanwhile.
+    pub(crate) fn cgroup(&self) -> Result<Option<Cgroup>, Error> {
         let record = &self.record;
-        Cgroup::take_over_noted(&record.name, &record.cgroups)
-            .map_err(|source| self.out_of_control(source.into()))
+        match Cgroup::take_over_noted(&record.name, &record.cgroups) {
+            Ok(cgroup) => Ok(Some(cgroup)),
+            Err(CgroupError::Absent { .. }) => Ok(None),
+            Err(source) => Err(self.out_of_control(source.into())),
+        }
+    }
+
+    /// The same of one that must not have ended.
+    pub(crate) fn living_cgroup(&self) -> Result<Cgroup, Error> {
+        let absent = || Error::NoSandbox(self.record.name.clone());
+        self.cgroup()?.ok_or_else(absent)
     }
 
     /// It could not be handled.

@@ -48,7 +48,7 @@ pub(crate) fn stop(options: &cli::Stop) -> Result<u8, Error> {
 /// Freezes a sandbox; gives the exit code.
 pub(crate) fn freeze(options: &cli::Freeze) -> Result<u8, Error> {
     let running = Running::find(&options.state.directory, &options.name)?;
-    let frozen = running.cgroup()?.freeze();
+    let frozen = running.living_cgroup()?.freeze();
     frozen.map_err(|source| running.out_of_control(source.into()))?;
     Ok(0)
 }
@@ -56,16 +56,17 @@ pub(crate) fn freeze(options: &cli::Freeze) -> Result<u8, Error> {
 /// Thaws a sandbox; gives the exit code.
 pub(crate) fn thaw(options: &cli::Thaw) -> Result<u8, Error> {
     let running = Running::find(&options.state.directory, &options.name)?;
-    let thawed = running.cgroup()?.thaw();
+    let thawed = running.living_cgroup()?.thaw();
     thawed.map_err(|source| running.out_of_control(source.into()))?;
     Ok(0)
 }
 
 fn is_frozen(running: &Running) -> Result<bool, Error> {
-    match running.cgroup()?.is_frozen() {
-        Ok(is_frozen) => Ok(is_frozen),
-        Err(CgroupError::NoFreezer) => Ok(false),
-        Err(source) => Err(running.out_of_control(source.into())),
+    let cgroup = running.cgroup()?;
+    match cgroup.map(|cgroup| cgroup.is_frozen()) {
+        Some(Ok(is_frozen)) => Ok(is_frozen),
+        None | Some(Err(CgroupError::NoFreezer)) => Ok(false),
+        Some(Err(source)) => Err(running.out_of_control(source.into())),
     }
 }
 
@@ -85,9 +86,11 @@ fn signal(running: &Running, signal: Signal) -> Result<(), Error> {
 /// of version 1 dies only when it is thawed, and runs nothing before.
 fn kill(running: &Running) -> Result<(), Error> {
     signal(running, Signal::SIGKILL)?;
-    match running.cgroup()?.thaw() {
-        Ok(()) | Err(CgroupError::NoFreezer) => {}
-        Err(source) => return Err(running.out_of_control(source.into())),
+    // Its launcher may have removed what it left by now.
+    match running.cgroup()?.map(|cgroup| cgroup.thaw()) {
+        None | Some(Ok(()) | Err(CgroupError::NoFreezer)) => {}
+        Some(Err(_)) if has_ended(running, Duration::ZERO)? => {}
+        Some(Err(source)) => return Err(running.out_of_control(source.into())),
     }
     if has_ended(running, END_TIMEOUT)? {
         Ok(())
