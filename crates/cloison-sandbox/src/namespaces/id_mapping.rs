@@ -83,7 +83,7 @@ impl PendingIdMapping {
             on_disk,
             shown,
         } = self;
-        let maker = Maker::of(asked)?;
+        let maker = Maker::of(asked, NamespaceStep::Map)?;
         // To an id-mapped mount "inside" is the disk.
         let map = format!("{} {} {}\n", on_disk.first(), shown.first(), IdRange::COUNT);
         maker.write("gid_map", &map)?;
