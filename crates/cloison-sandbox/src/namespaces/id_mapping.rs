@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cloison_linux::steps::Op;
 
-use super::{CLONE_NEWUSER, Maker, NamespaceError, ask_for};
+use super::{CLONE_NEWUSER, Maker, NamespaceError, NamespaceStep, ask_for};
 use crate::IdRange;
 use crate::spawner::Asked;
 use crate::steps::StepList;
