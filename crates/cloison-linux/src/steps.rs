@@ -63,7 +63,10 @@ macro_rules! ops {
 
         impl Op {
             /// The operation of that number.
+            // Inlined, so that whoever reads the child sees the bound of its
+            // jump table.
             #[must_use]
+            #[inline(always)]
             pub fn from_number(number: u32) -> Option<Self> {
                 match number { $($number => Some(Self::$name),)* _ => None }
             }
