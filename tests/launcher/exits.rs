@@ -27,9 +27,9 @@ pub(crate) fn ours() -> Outcome {
     // A limit above the caller's own, which this stage may not raise.
     let file = "/tmp/limits.toml";
     let text = "name = \"a\"\ncommand = [\"/bin/true\"]\n\
-                [limits]\nopen_files_max = 9223372036854775807\n";
+                [limits]\nprocesses_max = 4194304\n";
     std::fs::write(file, text).unwrap();
-    end(run(&[file])).wants(125, &["because rlimits: setting `limits.open_files_max`"]);
+    end(run(&[file])).wants(125, &["because rlimits: setting `limits.processes_max`"]);
     // Found out inside only, and not the command's own failure.
     let text = "name = \"a\"\ncommand = [\"/bin/true\"]\nworking_directory = \"/nosuch\"\n";
     std::fs::write(file, text).unwrap();
