@@ -184,8 +184,12 @@ pub(crate) fn wants_mount_points(
     }
     for mount in &composition.spec.mounts {
         let target = inside(&mount.target)?;
-        // In a file system of ours, which is there by then.
-        if OURS.iter().any(|ours| Path::new(&target).starts_with(ours)) {
+        // In a file system of ours, or in another mount, which is there by then.
+        let others = composition.spec.mounts.iter();
+        let is_in_another = others
+            .filter(|other| other.target != mount.target)
+            .any(|other| mount.target.starts_with(&other.target));
+        if is_in_another || OURS.iter().any(|ours| Path::new(&target).starts_with(ours)) {
             continue;
         }
         let wanted = if mount.source.is_dir() {
