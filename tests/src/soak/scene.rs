@@ -14,7 +14,7 @@ use cloison_sandbox::{
 };
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::{Pid, mkfifo};
 
 use super::Measure;
@@ -124,6 +124,9 @@ impl Scene {
             let pid = Pid::from_raw(pid.cast_signed());
             // Nobody has reaped it: whoever replaces it does.
             let _told = kill(pid, Signal::SIGKILL);
+            // A signal takes its time, in which the spawner still takes requests.
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            let _ended = waitid(Id::Pid(pid), flags);
         }
         self.killings.fetch_add(1, Ordering::SeqCst);
     }
