@@ -153,7 +153,7 @@ fn race(race: &Race, launches: u32, faults: &mut Vec<String>) -> Count {
                 drop(held);
             }
             Launch::Refused(_) => count.refused += 1,
-            Launch::Failed(Error::Step { .. }) => count.between += 1,
+            Launch::Failed(Error::Step { .. } | Error::MountPoint { .. }) => count.between += 1,
             Launch::Failed(Error::PostureDiffers(differences)) => {
                 count.moved += 1;
                 let strays = differences.iter().flat_map(strays);

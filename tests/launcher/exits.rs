@@ -29,7 +29,7 @@ pub(crate) fn ours() -> Outcome {
     let text = "name = \"a\"\ncommand = [\"/bin/true\"]\n\
                 [limits]\nprocesses_max = 4194304\n";
     std::fs::write(file, text).unwrap();
-    end(run(&[file])).wants(125, &["because rlimits: setting `limits.processes_max`"]);
+    end(run(&[file])).wants(125, &["rlimits: setting `limits.processes_max`"]);
     // Found out inside only, and not the command's own failure.
     let text = "name = \"a\"\ncommand = [\"/bin/true\"]\nworking_directory = \"/nosuch\"\n";
     std::fs::write(file, text).unwrap();
