@@ -235,7 +235,7 @@ fn exec_as_root() -> Verdict {
         .stdout
         .take()
         .map(|output| BufReader::new(output).read_line(&mut line));
-    let has_some = line.trim().trim_start_matches('0') != "";
+    let has_some = !line.trim().trim_start_matches('0').is_empty();
     if has_some {
         report::hold();
     }
@@ -272,7 +272,7 @@ fn user_back_to_root() -> Verdict {
         if let Err(errno) = changed {
             return Verdict::stopped("setresuid", errno);
         }
-        let has_some = effective().trim_start_matches('0') != "";
+        let has_some = !effective().trim_start_matches('0').is_empty();
         if user == 0 {
             return match has_some {
                 true => Verdict::Through(format!("root again, it has {}", effective())),

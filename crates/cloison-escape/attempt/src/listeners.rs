@@ -67,7 +67,7 @@ pub(crate) fn listen(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
             let noted = |peer: std::io::Result<UnixStream>| {
                 peer.and_then(|_| record.write_all(b"connected\n")).is_ok()
             };
-            stream.incoming().map(noted).all(|is_noted| is_noted)
+            stream.incoming().all(noted)
         });
     }
     let mut record = record;
