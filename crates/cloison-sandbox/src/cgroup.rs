@@ -206,12 +206,19 @@ impl Cgroup {
         self.wait_until_frozen(freezer)
     }
 
-    /// Lets its processes run again.
+    /// Lets its processes run again. One that was removed has none.
     ///
     /// # Errors
     /// [`CgroupError::NoFreezer`] and [`CgroupError::Step`].
     pub fn thaw(&self) -> Result<(), CgroupError> {
-        self.freezer()?.set_thawed()
+        match self.freezer()?.set_thawed() {
+            // Somebody else who ended the sandbox removed it: nothing is frozen.
+            Err(CgroupError::Step {
+                source: Errno::ENOENT | Errno::ENODEV,
+                ..
+            }) => Ok(()),
+            thawed => thawed,
+        }
     }
 
     /// Whether every process in it stands still.
