@@ -15,6 +15,8 @@ use super::scene::Scene;
 
 /// A command that lasts, with a child of its own.
 const LASTING: &str = "sleep 600 & wait";
+/// The error of a launch whose spawner died under it.
+const LOST: &str = "Spawn(Gone)";
 /// The most of what went wrong that is kept.
 const WRONG_MAX: usize = 20;
 
@@ -172,6 +174,7 @@ pub(super) fn have_until(scene: &Scene, settings: Settings, number: u32, end: In
             chance: &mut chance,
         };
         let before = scene.killings();
+        let has_just_killed = scene.has_just_killed();
         let had = thread.have(mishap);
         let swept = thread.sweep();
         *tally.mishaps.entry(mishap.name()).or_default() += 1;
@@ -180,6 +183,7 @@ pub(super) fn have_until(scene: &Scene, settings: Settings, number: u32, end: In
             (Ok(()), Ok(was_there)) if !was_there || mishap.leaves() || is_excused => {}
             (Ok(()), Ok(_)) => tally.wrong.push(format!("{}: it was left", mishap.name())),
             (Err(_), Ok(_)) if is_excused => tally.lost += 1,
+            (Err(why), Ok(false)) if has_just_killed && why.contains(LOST) => tally.lost += 1,
             (Err(why), _) | (_, Err(why)) => {
                 tally.wrong.push(format!("{}: {why}", mishap.name()));
             }

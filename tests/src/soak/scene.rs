@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloison_sandbox::{
     Access, ExecListener, IdRange, Init, Kernel, Layer, NetworkNamespace, Root, SandboxName, Spec,
@@ -26,6 +26,8 @@ const IDS: u32 = 1_879_048_192;
 const SPAWNER_KIB_MAX: u64 = 64;
 /// What an idle spawner has open.
 const SPAWNER_DESCRIPTORS: u64 = 4;
+/// How long the children of a killed spawner may hold its socket.
+const MOMENT: Duration = Duration::from_secs(1);
 const FOLDER: &str = "/tmp/soak";
 
 /// What all threads use.
@@ -36,6 +38,8 @@ pub(super) struct Scene {
     /// Odd while a spawner is being killed.
     killings: AtomicU64,
     killing: Mutex<()>,
+    begun: Instant,
+    last_killing_ms: AtomicU64,
     /// The private memory of a spawner that has done little, and the most.
     idle_kib: AtomicU64,
     most_kib: AtomicU64,
@@ -58,6 +62,8 @@ impl Scene {
             roots: hostile_roots(),
             killings: AtomicU64::new(0),
             killing: Mutex::new(()),
+            begun: Instant::now(),
+            last_killing_ms: AtomicU64::new(0),
             idle_kib: AtomicU64::new(0),
             most_kib: AtomicU64::new(0),
         }
@@ -129,6 +135,17 @@ impl Scene {
             let _ended = waitid(Id::Pid(pid), flags);
         }
         self.killings.fetch_add(1, Ordering::SeqCst);
+        let now = self.begun.elapsed().as_millis();
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        self.last_killing_ms.store(now, Ordering::SeqCst);
+    }
+
+    /// Whether a spawner was killed a moment ago: a request to it may lie in
+    /// a socket that the last of its children has still open, and is lost with
+    /// that.
+    pub(super) fn has_just_killed(&self) -> bool {
+        let last = Duration::from_millis(self.last_killing_ms.load(Ordering::SeqCst));
+        self.killings() > 0 && self.begun.elapsed().saturating_sub(last) < MOMENT
     }
 
     /// Kills and reaps the spawner, when nobody launches.
