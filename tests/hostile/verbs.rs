@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cloison_sandbox::{
-    Exec, ExecListener, ExitStatus, Held, Io, OwnAccess, Prepared, Spec, Streams,
+    Exec, ExecListener, ExitStatus, Held, Io, OwnAccess, Prepared, Sandbox, Spec, Streams,
 };
 use cloison_tests::Outcome;
 use nix::sys::signal::Signal;
