@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cloison_sandbox::{
-    Exec, ExecListener, ExitStatus, Held, Io, OwnAccess, Prepared, Spec, Streams,
+    Exec, ExecListener, ExitStatus, Held, Io, OwnAccess, Prepared, Sandbox, Spec, Streams,
 };
 use cloison_tests::Outcome;
 use nix::sys::signal::Signal;
@@ -29,53 +29,44 @@ pub(crate) fn prepared(spec: &Spec) -> Prepared {
 }
 
 /// Start, inspect, exec, freeze, thaw, stop, removal; how many were tried.
+/// Whatever fails, nothing is left frozen or running.
 pub(crate) fn every_verb(held: Held) -> Result<usize, String> {
-    let failed = |verb: &'static str| move |error: String| format!("{verb}: {error}");
-    let text = |error: &dyn std::fmt::Debug| format!("{error:?}");
     let begun = Instant::now();
-    let mut sandbox = held
-        .start()
-        .map_err(|e| text(&e))
-        .map_err(failed("start"))?;
-    sandbox
-        .inspect()
-        .map_err(|e| text(&e))
-        .map_err(failed("inspect"))?;
-    let exec = Exec::new(
-        ["/usr/bin/sh", "-c", "cat /proc/self/status >/dev/null"]
-            .map(str::to_owned)
-            .to_vec(),
-    );
-    let io = Io::null().unwrap();
-    let mut second = sandbox
-        .exec(&exec, io.streams)
-        .map_err(|e| text(&e))
-        .map_err(failed("exec"))?;
-    let ended = second
-        .wait_for(PATIENCE)
-        .map_err(|e| text(&e))
-        .map_err(failed("exec"))?;
-    if ended != Some(ExitStatus::Exited(0)) {
-        return Err(format!("exec ended with {ended:?}"));
-    }
-    let cgroup = &sandbox.prepared().cgroup;
-    cgroup
-        .freeze()
-        .and_then(|()| cgroup.thaw())
-        .map_err(|e| text(&e))
-        .map_err(failed("freeze and thaw"))?;
-    sandbox
-        .stop(Signal::SIGTERM, Duration::from_millis(200))
-        .map_err(|e| text(&e))
-        .map_err(failed("stop"))?;
-    sandbox
-        .remove()
-        .map_err(|e| text(&e))
-        .map_err(failed("removal"))?;
+    let mut sandbox = held.start().map_err(failed("start"))?;
+    let tried = inspect_exec_freeze_stop(&mut sandbox);
+    let removed = sandbox.remove().map_err(failed("removal"));
+    tried?;
+    removed?;
     if begun.elapsed() > PATIENCE {
         return Err(format!("it took {:?}", begun.elapsed()));
     }
     Ok(7)
+}
+
+fn failed<E: std::fmt::Debug>(verb: &'static str) -> impl Fn(E) -> String {
+    let begun = Instant::now();
+    move |error| format!("{verb}: {error:?} after {:?}", begun.elapsed())
+}
+
+fn inspect_exec_freeze_stop(sandbox: &mut Sandbox) -> Result<(), String> {
+    sandbox.inspect().map_err(failed("inspect"))?;
+    let script = ["/usr/bin/sh", "-c", "cat /proc/self/status >/dev/null"];
+    let exec = Exec::new(script.map(str::to_owned).to_vec());
+    let mut second = sandbox
+        .exec(&exec, Io::null().unwrap().streams)
+        .map_err(failed("exec"))?;
+    let ended = second.wait_for(PATIENCE).map_err(failed("exec"))?;
+    if ended != Some(ExitStatus::Exited(0)) {
+        return Err(format!("exec ended with {ended:?}"));
+    }
+    let cgroup = &sandbox.prepared().cgroup;
+    let frozen = cgroup.freeze().map_err(failed("freeze"));
+    cgroup.thaw().map_err(failed("thaw"))?;
+    frozen?;
+    sandbox
+        .stop(Signal::SIGTERM, Duration::from_millis(200))
+        .map_err(failed("stop"))?;
+    Ok(())
 }
 
 /// Root of its own tree, he puts links, FIFOs and loops where he can while the
@@ -85,7 +76,7 @@ pub(crate) fn mangled() -> Outcome {
     fs::create_dir_all(VICTIM).unwrap();
     fs::write(Path::new(VICTIM).join("file"), "victim").unwrap();
     let script = "rm -rf /etc; ln -s /proc/1/root /etc; mkfifo /fifo /passwd; ln -s loop /loop; \
-                  ln -s / /srv/back; mv /srv /gone; ln -s /tmp/victim /srv; rm -f /lib /bin; \
+                  ln -s / /srv/back; mv /srv /gone; ln -s /tmp/victim /srv; rm -f /bin; \
                   mkdir -p /a/b/c/d/e/f/g; chmod 000 /a; echo done; exec sleep 60";
     let mut tried = 0;
     for access in [OwnAccess::ReadWrite, memory()] {
@@ -93,6 +84,7 @@ pub(crate) fn mangled() -> Outcome {
         let before = Outside::look(&[VICTIM]);
         let spec = spec(own_root(access.clone()), script);
         let (mut output, stdout) = std::io::pipe().unwrap();
+        let stderr = stdout.try_clone().unwrap();
         let null = || {
             File::options()
                 .read(true)
@@ -103,7 +95,7 @@ pub(crate) fn mangled() -> Outcome {
         let streams = Streams::Descriptors {
             stdin: null().into(),
             stdout: stdout.into(),
-            stderr: null().into(),
+            stderr: stderr.into(),
         };
         let held = match launch(&spec, prepared(&spec), Some(streams)) {
             Launch::Held(held) => *held,
@@ -111,13 +103,14 @@ pub(crate) fn mangled() -> Outcome {
                 return Outcome::Failed(format!("{error:?}"));
             }
         };
-        // The verbs come when the tree is as bad as it gets.
-        let verbs = std::thread::spawn(move || every_verb(held));
-        let mut word = [0; 5];
-        let said = output.read_exact(&mut word);
-        match (verbs.join().unwrap(), said) {
-            (Ok(verbs), _) => tried += verbs,
-            (Err(error), said) => return Outcome::Failed(format!("{error}; {said:?}")),
+        // They come while it is at it.
+        match every_verb(held) {
+            Ok(verbs) => tried += verbs,
+            Err(error) => {
+                let mut said = String::new();
+                drop(output.read_to_string(&mut said));
+                return Outcome::Failed(format!("{access:?}: {error}; it said {said:?}"));
+            }
         }
         let changes = before.changes(&Outside::look(&[VICTIM]));
         if !changes.is_empty() {
