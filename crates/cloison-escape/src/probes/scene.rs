@@ -112,7 +112,7 @@ impl Scene {
         fs::set_permissions(&program, Permissions::from_mode(0o755))
     }
 
-    fn program(&self) -> PathBuf {
+    pub(super) fn program(&self) -> PathBuf {
         self.directory.join("root/attempt")
     }
 
@@ -128,6 +128,9 @@ impl Scene {
             | Canary::Streams
             | Canary::Joining
             | Canary::Caller
+            | Canary::Outlived
+            | Canary::Inherited
+            | Canary::Careless
             | Canary::Unseen(_) => Vec::new(),
             Canary::MaskedTree | Canary::SharedTree => {
                 self.make_tree().map_err(canary("making a tree"))?;
