@@ -17,8 +17,10 @@
 
 mod a_files;
 mod a_kernel;
+mod around;
 mod attempted;
 mod b_identity;
+mod b_launch;
 mod b_machine;
 mod b_namespaces;
 mod b_processes;
@@ -42,6 +44,7 @@ mod watch;
 
 use cloison_sandbox::Layer;
 
+pub use around::as_odd_caller;
 pub use attempted::{Attempted, Malformed, Verdict, Way};
 pub use error::ProbeError;
 pub use outcome::{Liveness, Outcome, Reach, Summary};
@@ -140,6 +143,14 @@ pub enum Canary {
     Joining,
     /// The launcher, its spawner, and such a child.
     Caller,
+    /// Processes inside that want to outlive a stop. No program tries: the
+    /// runner looks.
+    Outlived,
+    /// The state of an odd caller's child. No program tries: the runner looks.
+    Inherited,
+    /// What a careless caller leaves its child. No program tries: the runner
+    /// looks.
+    Careless,
     /// The sandbox's own network.
     Network,
     /// A tree of the host that is shown read-only, with a mask over one of
@@ -198,6 +209,9 @@ impl Canary {
             Self::Process => "the signals it notes, its state in /proc, a secret in its memory",
             Self::Namespaced => "the attempt's namespaces and descriptors in /proc",
             Self::Group => "the signals that a process of the group notes",
+            Self::Outlived => "the processes themselves in /proc, before and after the stop",
+            Self::Inherited => "the held child's state in /proc beside the caller's",
+            Self::Careless => "the held child's descriptors and signals in /proc, its status",
             Self::Streams => "the attempt's descriptors of the pipes in /proc, and their modes",
             Self::Log => "what stands in the log, which is a secret",
             Self::Shared => {
@@ -211,6 +225,11 @@ impl Canary {
         }
     }
 
+    /// Whether no program inside tries it, but the runner around a launch.
+    fn is_around(self) -> bool {
+        matches!(self, Self::Outlived | Self::Inherited | Self::Careless)
+    }
+
     /// Whether the child must be the caller's own: what it inherits is the
     /// point, and a spawner inherited it earlier.
     fn is_inherited(self) -> bool {
@@ -219,7 +238,7 @@ impl Canary {
 }
 
 /// Every probe, in the order of the catalogue.
-pub const PROBES: [&Probe; 53] = [
+pub const PROBES: [&Probe; 56] = [
     &a_files::A03,
     &a_kernel::A04,
     &a_kernel::A06,
@@ -242,10 +261,12 @@ pub const PROBES: [&Probe; 53] = [
     &b_processes::B09,
     &b_machine::B11,
     &b_processes::B12,
+    &b_launch::B14,
     &b_machine::B15,
     &b_machine::B16,
     &b_machine::B17,
     &b_machine::B18,
+    &b_launch::B19,
     &b_namespaces::B20,
     &b_processes::B21,
     &c_calls::C01,
@@ -267,6 +288,7 @@ pub const PROBES: [&Probe; 53] = [
     &d_inherited::D09,
     &d_inherited::D10,
     &e_network::E13,
+    &g_manager::G11,
     &g_manager::G12,
     &n_shared::N02,
     &n_shared::N03,

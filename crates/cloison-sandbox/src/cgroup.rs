@@ -256,11 +256,7 @@ impl Cgroup {
     /// # Kernel
     /// `cgroup.kill`: Linux 5.14, with a hierarchy of version 2 mounted.
     pub fn kill(&self) -> Result<(), CgroupError> {
-        for placement in &self.placements {
-            if *placement.hierarchy() == Hierarchy::V2 {
-                v2::kill(placement)?;
-            }
-        }
+        self.kill_all()?;
         match self.thaw() {
             // Without a freezer nothing is frozen.
             Ok(()) | Err(CgroupError::NoFreezer) => {}
@@ -276,22 +272,39 @@ impl Cgroup {
     }
 
     /// Removes it, and the cgroups beneath it, in every hierarchy. Ended
-    /// processes that linger are waited for.
+    /// processes that linger are waited for; one that goes on, outside of the
+    /// pid namespace that has ended, is ended where the kernel can end all of a
+    /// cgroup at once.
     ///
     /// # Errors
     /// [`CgroupError::Deadline`] with the path that stays busy,
     /// [`CgroupError::Step`]. It may be called again.
     pub fn remove(&mut self) -> Result<(), CgroupError> {
         let begun = Instant::now();
+        let mut is_killed = false;
         while let Some(placement) = self.placements.last() {
             match placement.remove() {
                 Ok(()) => {
                     self.placements.pop();
                 }
+                Err(Errno::EBUSY) if !is_killed => {
+                    is_killed = true;
+                    self.kill_all()?;
+                }
                 Err(Errno::EBUSY) => {
                     placement.pause(CgroupStep::Remove, begun, EMPTY_DEADLINE)?;
                 }
                 Err(errno) => return Err(placement.failed(CgroupStep::Remove, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends every process in it, where the kernel can do that at once.
+    fn kill_all(&self) -> Result<(), CgroupError> {
+        for placement in &self.placements {
+            if *placement.hierarchy() == Hierarchy::V2 {
+                v2::kill(placement)?;
             }
         }
         Ok(())

@@ -33,6 +33,7 @@ mod neighbours;
 mod netlink;
 mod new_mounts;
 mod numbers;
+mod odd;
 mod own_init;
 mod processes;
 mod programs;
@@ -122,6 +123,9 @@ const ROLES: &[(&str, Role)] = &[
     ("costs", costs::costs),
     ("crowd", roles::crowd),
     ("capabilities", identity::capabilities),
+    ("odd", odd::odd),
+    ("io-priority", odd::io_priority),
+    ("daemons", odd::daemons),
     ("handles", crossings::handles),
     ("listen", listeners::listen),
 ];

@@ -2,7 +2,42 @@
 
 use cloison_sandbox::Layer;
 
-use super::{Canary, Control, Machines, Probe, Silent, Ways};
+use super::{Canary, Control, Machines, Only, Probe, Silent, Ways};
+
+/// A careless caller.
+pub(super) const G11: Probe = Probe {
+    id: "g11",
+    title: "profit from a careless caller: descriptors, SIGCHLD, status",
+    reference: "signal(7), waitpid(2), CVE-2024-21626",
+    layers: &[Layer::Descriptors, Layer::InheritedState],
+    control: Control {
+        without: &[Layer::Descriptors, Layer::InheritedState],
+    },
+    only: &[
+        Only {
+            layer: Layer::Descriptors,
+            ways: &["descriptors"],
+            reason: "a child has what its maker has open: in the direct way, where the caller \
+                     is the maker, only closing it helps; a spawner has closed all before",
+        },
+        Only {
+            layer: Layer::InheritedState,
+            ways: &["ignored-sigchld"],
+            reason: "an ignored signal stays ignored through every exec until it is set back; \
+                     the read-back refuses a child in which it is",
+        },
+    ],
+    canary: Canary::Careless,
+    unseen: &[],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["status-taken"],
+            reason: "from 6.15 on a pidfd keeps the status whoever reaps; before, the direct \
+                     way loses it, and the spawner is the parent that nobody else waits in",
+        },
+        on: Machines::Some,
+    }],
+};
 
 /// The caller's secrets.
 pub(super) const G12: Probe = Probe {

@@ -244,7 +244,7 @@ impl Process {
     }
 }
 
-fn all() -> io::Result<Vec<Process>> {
+pub(super) fn all() -> io::Result<Vec<Process>> {
     let listed: Result<Vec<_>, _> = fs::read_dir("/proc")?.collect();
     let numbers = listed?
         .into_iter()

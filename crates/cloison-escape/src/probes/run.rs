@@ -11,6 +11,7 @@ use cloison_sandbox::{
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::around;
 use super::error::{ProbeError, canary, canary_errno};
 use super::victims::Executed;
 use super::watch::Watch;
@@ -25,9 +26,10 @@ const FIRST_ID: u32 = 1_879_048_192;
 /// Runs probes. On a stage only: a control lets its attacker out.
 #[derive(Debug)]
 pub struct Runner<'a> {
-    kernel: &'a Kernel,
-    waivers: &'a Waivers,
-    spec: Spec,
+    pub(super) kernel: &'a Kernel,
+    pub(super) waivers: &'a Waivers,
+    /// What all have in common.
+    pub(super) spec: Spec,
 }
 
 impl<'a> Runner<'a> {
@@ -98,6 +100,9 @@ impl<'a> Runner<'a> {
         scene: &Scene,
         without: &[Layer],
     ) -> Result<Attempted, ProbeError> {
+        if probe.canary.is_around() {
+            return around::attempt(self, probe, scene, without);
+        }
         let sandbox = |source| ProbeError::Sandbox {
             without: without.to_vec(),
             source: Box::new(source),

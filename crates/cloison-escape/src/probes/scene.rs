@@ -112,7 +112,7 @@ impl Scene {
         fs::set_permissions(&program, Permissions::from_mode(0o755))
     }
 
-    fn program(&self) -> PathBuf {
+    pub(super) fn program(&self) -> PathBuf {
         self.directory.join("root/attempt")
     }
 
@@ -128,6 +128,9 @@ impl Scene {
             | Canary::Streams
             | Canary::Joining
             | Canary::Caller
+            | Canary::Outlived
+            | Canary::Inherited
+            | Canary::Careless
             | Canary::Unseen(_) => Vec::new(),
             Canary::MaskedTree | Canary::SharedTree => {
                 self.make_tree().map_err(canary("making a tree"))?;
@@ -144,37 +147,10 @@ impl Scene {
                 vec![("canary", outside.to_string_lossy().into_owned())]
             }
             Canary::Process => self.start_victim()?,
-            Canary::Namespaced => {
-                let mut words = self.start_victim()?;
-                let pid = format!("pid={}", self.victim_pid().unwrap_or(0));
-                let handles = said_by(&self.program(), "handles", &[pid])?;
-                words.extend(
-                    HANDLES
-                        .map(|kind| (kind, handles.get(kind).cloned()))
-                        .map(|(kind, handle)| (kind, handle.unwrap_or_default())),
-                );
-                words
-            }
-            Canary::Group => {
-                // Number 1, of the stage's first process, means everybody.
-                match setpgid(Pid::from_raw(0), Pid::from_raw(0)) {
-                    // The leader of a session leads its group already.
-                    Ok(()) | Err(Errno::EPERM) => {}
-                    Err(errno) => return Err(canary_errno("making a group")(errno)),
-                }
-                let mut words = self.start_victim()?;
-                words.push(("group", getpgrp().to_string()));
-                words
-            }
-            Canary::Log => {
-                let log = Log::make(&self.directory, &self.secret);
-                self.log = Some(log.map_err(canary("making a log"))?);
-                Vec::new()
-            }
-            Canary::Shared => {
-                let awaited = RandomState::new().build_hasher().finish();
-                let shared = Shared::make(&self.directory, &self.secret, awaited);
-                self.shared = Some(shared.map_err(canary("making descriptors"))?);
+            Canary::Namespaced => self.start_victim_with_handles()?,
+            Canary::Group => self.start_victim_in_own_group()?,
+            Canary::Log | Canary::Shared => {
+                self.make_handed_in().map_err(canary("what is left open"))?;
                 Vec::new()
             }
             Canary::Listener => self.start_listener()?,
@@ -240,6 +216,36 @@ impl Scene {
         ];
         self.victim = Some(victim);
         Ok(words)
+    }
+
+    fn start_victim_with_handles(&mut self) -> Result<Vec<(&'static str, String)>, ProbeError> {
+        let mut words = self.start_victim()?;
+        let pid = format!("pid={}", self.victim_pid().unwrap_or(0));
+        let mut handles = said_by(&self.program(), "handles", &[pid])?;
+        words.extend(HANDLES.map(|kind| (kind, handles.remove(kind).unwrap_or_default())));
+        Ok(words)
+    }
+
+    fn start_victim_in_own_group(&mut self) -> Result<Vec<(&'static str, String)>, ProbeError> {
+        // Number 1, of the stage's first process, means everybody.
+        match setpgid(Pid::from_raw(0), Pid::from_raw(0)) {
+            // The leader of a session leads its group already.
+            Ok(()) | Err(Errno::EPERM) => {}
+            Err(errno) => return Err(canary_errno("making a group")(errno)),
+        }
+        let mut words = self.start_victim()?;
+        words.push(("group", getpgrp().to_string()));
+        Ok(words)
+    }
+
+    fn make_handed_in(&mut self) -> io::Result<()> {
+        if self.probe.canary == Canary::Log {
+            self.log = Some(Log::make(&self.directory, &self.secret)?);
+        } else {
+            let awaited = RandomState::new().build_hasher().finish();
+            self.shared = Some(Shared::make(&self.directory, &self.secret, awaited)?);
+        }
+        Ok(())
     }
 
     fn start_listener(&mut self) -> Result<Vec<(&'static str, String)>, ProbeError> {

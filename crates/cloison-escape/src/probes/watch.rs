@@ -199,6 +199,8 @@ impl<'a> Watch<'a> {
                 }
                 _ => Ok(false),
             },
+            // Of these no process inside holds still.
+            Canary::Outlived | Canary::Inherited | Canary::Careless => Ok(false),
             Canary::OpenDirectory | Canary::Key | Canary::Terminal | Canary::Unseen(_) => Ok(false),
         }
     }
