@@ -104,7 +104,11 @@ const ODDITIES: &[Oddity] = &[
     Oddity {
         name: "ignored",
         // SIGPIPE the runtime of Rust ignores by itself.
-        wrapper: &["env", "--ignore-signal=TERM,HUP"],
+        wrapper: &[
+            "env",
+            "--default-signal=INT,QUIT",
+            "--ignore-signal=TERM,HUP",
+        ],
         seen: ("status", "5001\nSigCgt:"),
         field: Field::SignalsIgnored,
         inside: (

@@ -14,7 +14,14 @@ use crate::ground::{cgroups, launch, part, plan, played, said, spec};
 
 /// A caller whose children are reaped by nobody but the kernel.
 pub(crate) fn sigchld_ignored() -> Outcome {
-    played(part("sigchld", &["env", "--ignore-signal=CHLD"]));
+    played(part(
+        "sigchld",
+        &[
+            "env",
+            "--default-signal=HUP,INT,QUIT",
+            "--ignore-signal=CHLD",
+        ],
+    ));
     Outcome::Passed
 }
 

@@ -110,7 +110,8 @@ impl Held {
     pub fn start(mut self) -> Result<Sandbox, Error> {
         match nix::unistd::write(&self.spawned.report, b"1") {
             Ok(_) => {}
-            Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Error::Died),
+            // It has ended, and may have said why.
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(self.failure_or(Error::Died)),
             Err(errno) => return Err(self.failed(errno)),
         }
         // While it executes: the last hold on the staged namespace takes time
