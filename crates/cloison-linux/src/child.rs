@@ -5,10 +5,16 @@
 //! reachable from it allocates, locks or panics. A test on the linked
 //! binaries proves that.
 
+// By path: the static program is compiled from these very files.
+#[path = "child/mounts.rs"]
+mod mounts;
+#[path = "child/report.rs"]
+mod report;
+
 use core::ptr;
 
 use crate::steps::{END, Header, NONE, Op, Report, Step};
-use crate::sys::{self, Errno, Result, by_value, check, exit, nr, raw};
+use crate::sys::{Errno, Result, by_value, check, close, exit, nr, raw};
 
 const AT_FDCWD: u64 = -100_i64 as u64;
 const O_PATH: u64 = 0o10_000_000;
@@ -220,12 +226,6 @@ impl Child {
         )
     }
 
-    fn make_private(&self) -> Result<()> {
-        const MS_REC_PRIVATE: u64 = 0x4000 | 0x4_0000;
-        let root = c"/".as_ptr() as u64;
-        self.done(nr::MOUNT, [0, root, 0, MS_REC_PRIVATE, 0, 0])
-    }
-
     fn enter(&self, path: u64) -> Result<()> {
         self.done(nr::CHDIR, [path, 0, 0, 0, 0, 0])
     }
@@ -241,140 +241,6 @@ impl Child {
         let entered = plain(nr::FCHDIR, [opened as u64, 0, 0, 0, 0, 0]);
         close(opened as i32);
         entered
-    }
-
-    /// From here on "beneath the root" is beneath the working directory: a
-    /// descriptor would stay with the mounts that were copied.
-    fn enter_root(&mut self) -> Result<()> {
-        self.enter(c"/".as_ptr() as u64)?;
-        self.root = AT_FDCWD as i32;
-        Ok(())
-    }
-
-    /// Moves a detached mount onto what `target` names.
-    fn move_onto(&self, mount: u64, target: u64) -> Result<()> {
-        const F_EMPTY_AND_T_EMPTY: u64 = 0x04 | 0x40;
-        let empty = c"".as_ptr() as u64;
-        self.done(
-            nr::MOVE_MOUNT,
-            [mount, empty, target, empty, F_EMPTY_AND_T_EMPTY, 0],
-        )
-    }
-
-    /// Puts a detached mount on a path of the old root.
-    fn move_to(&self, mount: u64, path: u64) -> Result<()> {
-        const F_EMPTY_PATH: u64 = 0x04;
-        let empty = c"".as_ptr() as u64;
-        self.done(
-            nr::MOVE_MOUNT,
-            [mount, empty, AT_FDCWD, path, F_EMPTY_PATH, 0],
-        )
-    }
-
-    fn attach_root(&mut self, slot: u64) -> Result<()> {
-        let mount = self.descriptor(slot);
-        self.move_to(mount, c"/".as_ptr() as u64)?;
-        plain(nr::FCHDIR, [mount, 0, 0, 0, 0, 0])?;
-        self.root = mount as i32;
-        Ok(())
-    }
-
-    /// Opens a path beneath the new root for nothing but naming it.
-    ///
-    /// No link is followed and nothing above the root is reached, whatever a
-    /// tenant does to its tree meanwhile.
-    fn open_target(&self, path: u64) -> Result<i32> {
-        let how: [u64; 3] = [O_PATH | O_CLOEXEC | O_NOFOLLOW, 0, RESOLVE_STRICT];
-        let how_at = how.as_ptr() as u64;
-        let opened = self.call(
-            nr::OPENAT2,
-            [self.root as u64, self.data(path), how_at, 24, 0, 0],
-        )?;
-        Ok(opened as i32)
-    }
-
-    fn attach(&self, mount: u64, path: u64) -> Result<()> {
-        let target = self.open_target(path)?;
-        let moved = self.move_onto(mount, target as u64);
-        close(target);
-        moved
-    }
-
-    fn mount_new(&mut self, [kind, path, options, attributes, remember]: [u64; 5]) -> Result<()> {
-        let mount = self.make_mount(self.data(kind), options, attributes)?;
-        self.attach(mount as u64, path)?;
-        if remember == 1 {
-            self.proc = mount;
-        } else {
-            close(mount);
-        }
-        Ok(())
-    }
-
-    /// A new file system's mount, detached.
-    fn make_mount(&self, kind: u64, options: u64, attributes: u64) -> Result<i32> {
-        let context = self.call(nr::FSOPEN, [kind, 1, 0, 0, 0, 0])? as u64;
-        let mut at = options;
-        loop {
-            let key = self.word(at);
-            if key == END {
-                break;
-            }
-            let value = self.word(at + 8);
-            // FSCONFIG_SET_STRING
-            self.done(
-                nr::FSCONFIG,
-                [context, 1, self.data(key), self.data(value), 0, 0],
-            )?;
-            at += 16;
-        }
-        // FSCONFIG_CMD_CREATE
-        self.done(nr::FSCONFIG, [context, 6, 0, 0, 0, 0])?;
-        let mount = self.call(nr::FSMOUNT, [context, 1, attributes, 0, 0, 0])?;
-        close(context as i32);
-        Ok(mount as i32)
-    }
-
-    /// Layers of an overlay must stand in the mount namespace of whoever mounts
-    /// it (before 6.15), and are named by a path. This place is that of
-    /// [`Self::share`], for the same reason.
-    fn stage_layers(&mut self, slot: u64) -> Result<()> {
-        let mount = self.descriptor(slot);
-        self.move_to(mount, c"/proc".as_ptr() as u64)?;
-        plain(nr::FCHDIR, [mount, 0, 0, 0, 0, 0])?;
-        self.root = mount as i32;
-        Ok(())
-    }
-
-    /// The overlay makes files of its own as whoever mounted it. Through an
-    /// id-mapped layer the host's root has no id to make them with: the kernel
-    /// would mount it read-only and say so only in its log.
-    fn mount_overlay(&self, [slot, options, attributes, id]: [u64; 4]) -> Result<()> {
-        const NO_SETUID_FIXUP: u64 = 1 << 2;
-        let bits = by_value(nr::PRCTL, [27, 0, 0, 0, 0, 0])? as u64;
-        // Else the capabilities that a mount needs went with the id.
-        plain(nr::PRCTL, [28, bits | NO_SETUID_FIXUP, 0, 0, 0, 0])?;
-        set_file_ids(id)?;
-        let mount = self.make_mount(c"overlay".as_ptr() as u64, options, attributes)?;
-        set_file_ids(0)?;
-        plain(nr::PRCTL, [28, bits, 0, 0, 0, 0])?;
-        plain(
-            nr::DUP3,
-            [mount as u64, self.descriptor(slot), O_CLOEXEC, 0, 0, 0],
-        )?;
-        close(mount);
-        Ok(())
-    }
-
-    fn pivot_root(&self) -> Result<()> {
-        let here = c".".as_ptr() as u64;
-        self.done(nr::PIVOT_ROOT, [here, here, 0, 0, 0, 0])
-    }
-
-    fn detach_old_root(&self) -> Result<()> {
-        const MNT_DETACH: u64 = 2;
-        let here = c".".as_ptr() as u64;
-        self.done(nr::UMOUNT2, [here, MNT_DETACH, 0, 0, 0, 0])
     }
 
     fn write_beneath(&self, directory: u64, path: u64, text: u64) -> Result<()> {
@@ -471,99 +337,6 @@ impl Child {
         set
     }
 
-    fn bind_abstract(&mut self) -> Result<()> {
-        // A datagram socket, bound to a name that the kernel chooses. It is
-        // left open: the last step before the filter closes it.
-        let socket = self.call(nr::SOCKET, [1, 2 | O_CLOEXEC, 0, 0, 0, 0])? as u64;
-        let name = &raw mut self.abstract_name;
-        self.abstract_name.family = 1;
-        self.done(nr::BIND, [socket, name as u64, 2, 0, 0, 0])?;
-        self.abstract_name.length = 112;
-        let length = &raw mut self.abstract_name.length;
-        self.done(
-            nr::GETSOCKNAME,
-            [socket, name as u64, length as u64, 0, 0, 0],
-        )
-    }
-
-    fn gather(&mut self, port: u64, tries_node: bool) {
-        let value = |number, arguments| match by_value(number, arguments) {
-            Ok(value) => value,
-            Err(errno) => -i64::from(errno.0),
-        };
-        let prctl = |option, a| value(nr::PRCTL, [option, a, 0, 0, 0, 0]);
-        self.gathered.securebits = prctl(27, 0);
-        self.gathered.dumpable = prctl(3, 0) as i32;
-        self.gathered.store_bypass = prctl(52, 0);
-        self.gathered.indirect_branch = prctl(52, 1);
-        // KEYCTL_GET_KEYRING_ID of the session keyring. Without one of its
-        // own it is told that of all processes of its user.
-        let keyring = value(nr::KEYCTL, [0, -3_i64 as u64, 0, 0, 0, 0]);
-        self.gathered.keyring = if keyring == self.keyring { keyring } else { 0 };
-        self.gathered.personality = value(nr::PERSONALITY, [0xffff_ffff, 0, 0, 0, 0, 0]);
-        self.gathered.io_priority = value(nr::IOPRIO_GET, [1, 0, 0, 0, 0, 0]);
-        self.gathered.make_node = if tries_node {
-            self.try_make_node()
-        } else {
-            i64::MIN
-        };
-        self.gathered.connect_abstract = self.try_connect();
-        self.gathered.bind_tcp = self.try_bind_tcp(port);
-        let mut mode: i32 = 0;
-        let at = &raw mut mode as u64;
-        self.gathered.memory_policy = errno_or(
-            self.call(nr::GET_MEMPOLICY, [at, 0, 0, 0, 0, 0]),
-            &raw const mode,
-        );
-        let at = &raw mut mode as u64;
-        // PR_GET_PDEATHSIG, PR_GET_CHILD_SUBREAPER.
-        let told = self.call(nr::PRCTL, [2, at, 0, 0, 0, 0]);
-        self.gathered.death_signal = errno_or(told, &raw const mode);
-        let told = self.call(nr::PRCTL, [37, at, 0, 0, 0, 0]);
-        self.gathered.subreaper = errno_or(told, &raw const mode);
-        let mut cookie: i64 = 0;
-        let at = &raw mut cookie as u64;
-        // PR_SCHED_CORE, PR_SCHED_CORE_GET, this thread.
-        self.gathered.core_cookie = match self.call(nr::PRCTL, [62, 0, 0, 0, at, 0]) {
-            Ok(_) => cookie,
-            Err(errno) => -i64::from(errno.0),
-        };
-    }
-
-    /// Landlock answers before the kernel looks for the capability, which
-    /// is gone: EACCES with it, EPERM without, and no node either way.
-    fn try_make_node(&self) -> i64 {
-        const CHARACTER: u64 = 0o020_600;
-        const NULL: u64 = 0x103;
-        let path = c"/tmp/.cloison".as_ptr() as u64;
-        errno_of(self.call(nr::MKNODAT, [AT_FDCWD, path, CHARACTER, NULL, 0, 0]))
-    }
-
-    fn try_connect(&self) -> i64 {
-        let Ok(socket) = self.call(nr::SOCKET, [1, 2 | O_CLOEXEC, 0, 0, 0, 0]) else {
-            return i64::MIN;
-        };
-        let name = &raw const self.abstract_name as u64;
-        let length = u64::from(self.abstract_name.length);
-        let connected = self.call(nr::CONNECT, [socket as u64, name, length, 0, 0, 0]);
-        close(socket as i32);
-        errno_of(connected)
-    }
-
-    fn try_bind_tcp(&self, port: u64) -> i64 {
-        let Ok(socket) = self.call(nr::SOCKET, [2, 1 | O_CLOEXEC, 0, 0, 0, 0]) else {
-            return i64::MIN;
-        };
-        // struct sockaddr_in: the family, then the port in network order,
-        // then any address.
-        let port = u64::from((port as u16).to_be());
-        let address: [u64; 2] = [2 | port << 16, 0];
-        let at = address.as_ptr() as u64;
-        let bound = self.call(nr::BIND, [socket as u64, at, 16, 0, 0, 0]);
-        close(socket as i32);
-        errno_of(bound)
-    }
-
     /// What the maker had open is none of the child's: it would keep the other
     /// ends of sockets from reading end of file, and descriptors from places
     /// below the limit that is set later.
@@ -611,61 +384,6 @@ impl Child {
             }
             bit <<= 1;
         }
-        Ok(())
-    }
-
-    /// Only a mount that stands somewhere can be copied (before 6.15). This one
-    /// stands on the old root, and goes away with it: `/proc` is there of the
-    /// spawner's and of every host's.
-    fn park(&self, mount: u64) -> Result<()> {
-        self.move_to(mount, c"/proc".as_ptr() as u64)
-    }
-
-    /// Both ends are found beneath descriptors of our own making, through no
-    /// link and into no other mount: what is covered is an entry of the proc
-    /// that was just mounted, and what covers it a file of ours.
-    fn cover(&self, [parked, name, entry]: [u64; 3]) -> Result<()> {
-        const OPEN_TREE_CLONE: u64 = 1;
-        const RESOLVE_NO_XDEV: u64 = 0x01;
-        let how: [u64; 3] = [
-            O_PATH | O_CLOEXEC | O_NOFOLLOW,
-            0,
-            RESOLVE_STRICT | RESOLVE_NO_XDEV,
-        ];
-        let how_at = how.as_ptr() as u64;
-        let target = self.call(
-            nr::OPENAT2,
-            [self.proc as u64, self.data(entry), how_at, 24, 0, 0],
-        )? as i32;
-        let flags = OPEN_TREE_CLONE | O_CLOEXEC;
-        let opened = self.call(nr::OPEN_TREE, [parked, self.data(name), flags, 0, 0, 0]);
-        let covered = match opened {
-            Ok(copy) => {
-                let moved = self.move_onto(copy as u64, target as u64);
-                close(copy as i32);
-                moved
-            }
-            Err(errno) => Err(errno),
-        };
-        close(target);
-        covered
-    }
-
-    fn share(&self, slot: u64) -> Result<()> {
-        const OPEN_TREE_CLONE: u64 = 1;
-        const READ_ONLY: [u64; 4] = [1, 0, 0, 0];
-        let mount = self.descriptor(slot);
-        self.park(mount)?;
-        let empty = c"".as_ptr() as u64;
-        let flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH;
-        let copy = self.call(nr::OPEN_TREE, [mount, empty, flags, 0, 0, 0])? as u64;
-        let attributes = READ_ONLY.as_ptr() as u64;
-        self.done(
-            nr::MOUNT_SETATTR,
-            [copy, empty, AT_EMPTY_PATH, attributes, 32, 0],
-        )?;
-        plain(nr::DUP3, [copy, mount, O_CLOEXEC, 0, 0, 0])?;
-        close(copy as i32);
         Ok(())
     }
 
@@ -742,26 +460,6 @@ impl Child {
         self.proc = -1;
         let last = u64::from(u32::MAX);
         plain(nr::CLOSE_RANGE, [first_closed, last, 0, 0, 0, 0])
-    }
-
-    fn tell(&mut self, kind: u32) -> Result<()> {
-        self.gathered.kind = kind;
-        self.send()
-    }
-
-    fn send(&self) -> Result<()> {
-        let at = &raw const self.gathered as u64;
-        let length = Report::BYTES as u64;
-        self.done(nr::WRITE, [self.report as u64, at, length, 0, 0, 0])
-    }
-
-    fn fail(&mut self, step: u32, errno: Errno) -> ! {
-        self.gathered.kind = Report::FAILED;
-        self.gathered.step = step;
-        self.gathered.errno = errno.0;
-        // When nobody reads the report nobody is left to be told.
-        let _told = self.send();
-        exit(EXIT_FAILED)
     }
 
     fn wait(&self) -> Result<()> {
@@ -867,24 +565,6 @@ fn plain(number: i64, arguments: [u64; 6]) -> Result<()> {
     by_value(number, arguments).map(|_| ())
 }
 
-fn close(descriptor: i32) {
-    // close(2) frees the descriptor whatever it returns.
-    let _freed = by_value(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]);
-}
-
-/// Sets user and group that files are made with. These calls return what was
-/// set before and never an error: asked again, they say what is set.
-fn set_file_ids(id: u64) -> Result<()> {
-    const NO_CHANGE: u64 = u32::MAX as u64;
-    for call in [nr::SETFSGID, nr::SETFSUID] {
-        by_value(call, [id, 0, 0, 0, 0, 0])?;
-        if by_value(call, [NO_CHANGE, 0, 0, 0, 0, 0])? as u64 != id {
-            return Err(Errno::EPERM);
-        }
-    }
-    Ok(())
-}
-
 fn lift(descriptor: u64, above: u64) -> Result<u64> {
     const F_DUPFD_CLOEXEC: u64 = 1030;
     let lifted = by_value(nr::FCNTL, [descriptor, F_DUPFD_CLOEXEC, above, 0, 0, 0])?;
@@ -927,19 +607,4 @@ fn raise_ambient(mask: u64) -> Result<()> {
         capability += 1;
     }
     Ok(())
-}
-
-fn errno_of(result: sys::Result<i64>) -> i64 {
-    match result {
-        Ok(_) => 0,
-        Err(errno) => -i64::from(errno.0),
-    }
-}
-
-fn errno_or(result: sys::Result<i64>, value: *const i32) -> i64 {
-    match result {
-        // SAFETY: the caller passes a live local, which the kernel filled.
-        Ok(_) => i64::from(unsafe { ptr::read_volatile(value) }),
-        Err(errno) => -i64::from(errno.0),
-    }
 }

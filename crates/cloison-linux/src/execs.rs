@@ -12,7 +12,7 @@ use crate::child::cloison_child_entry;
 use crate::message::{Answer, CLD_EXITED, CLD_KILLED, Place};
 use crate::socket::{Rights, receive, send};
 use crate::steps::{IMAGE_BYTES_MAX, Image};
-use crate::sys::{Errno, Result, by_value, check, exit, nr, raw};
+use crate::sys::{Errno, Result, by_value, check, close, exit, nr, raw};
 
 /// How many processes one init minds at a time.
 const EXECS_MAX: usize = 32;
@@ -73,7 +73,7 @@ pub(crate) struct Execs {
 static mut REQUEST: [u64; IMAGE_BYTES_MAX / 8] = [0; IMAGE_BYTES_MAX / 8];
 
 impl Execs {
-    /// None yet. `listener`: [`NOBODY`] where nobody may ask for one.
+    /// No process yet. Without a `listener` nobody may ask for one.
     pub(crate) fn new(listener: Option<i32>) -> Self {
         Self {
             listener: listener.unwrap_or(NOBODY),
@@ -259,9 +259,4 @@ fn tell(connection: i32, kind: u32, code: i32, detail: i32) {
     // Whoever is gone needs no answer. One who does not read must not hold
     // the init up: there is room for the few answers of one connection.
     let _unheard = send(connection, &answer.bytes(), -1);
-}
-
-fn close(descriptor: i32) {
-    // close(2) frees the descriptor whatever it returns.
-    let _freed = by_value(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]);
 }

@@ -559,9 +559,9 @@ pub fn send_request(
 /// datagram of another size.
 pub fn receive_answer(socket: BorrowedFd<'_>) -> Result<Option<(Answer, Option<OwnedFd>)>> {
     const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
-    let mut words: [u32; 4] = [0; 4];
+    let mut bytes_read = [0; Answer::BYTES];
     let mut control: [u64; 3] = [0; 3];
-    let vector: [u64; 2] = [words.as_mut_ptr() as u64, Answer::BYTES as u64];
+    let vector: [u64; 2] = [bytes_read.as_mut_ptr() as u64, Answer::BYTES as u64];
     let mut head: [u64; 7] = [
         0,
         0,
@@ -597,13 +597,8 @@ pub fn receive_answer(socket: BorrowedFd<'_>) -> Result<Option<(Answer, Option<O
     if bytes as usize != Answer::BYTES {
         return Err(Errno::EPROTO);
     }
-    let [kind, pid, code, detail] = words;
-    let answer = Answer {
-        kind,
-        pid: pid as i32,
-        code: code as i32,
-        detail: detail as i32,
-    };
+    // SAFETY: a live local, which the kernel wrote in full.
+    let answer = Answer::from_bytes(unsafe { core::ptr::read_volatile(&raw const bytes_read) });
     Ok(Some((answer, passed)))
 }
 
@@ -614,23 +609,11 @@ pub fn receive_answer(socket: BorrowedFd<'_>) -> Result<Option<(Answer, Option<O
 /// read(2); `EPROTO` for a datagram that is shorter.
 pub fn receive_answer_alone(socket: BorrowedFd<'_>) -> Result<Option<Answer>> {
     let mut bytes = [0; Answer::BYTES];
-    let (at, length) = (bytes.as_mut_ptr() as u64, Answer::BYTES as u64);
-    let socket = socket.as_raw_fd() as u64;
-    loop {
-        // SAFETY: a live buffer with its length.
-        match check(unsafe { raw(nr::READ, [socket, at, length, 0, 0, 0]) }) {
-            // ECONNRESET is told once, before what the other end said last.
-            Err(Errno::EINTR | Errno(104)) => {}
-            Ok(0) => return Ok(None),
-            Ok(read) if read as u64 == length => {
-                // SAFETY: a live local, which the kernel wrote in full.
-                let bytes = unsafe { core::ptr::read_volatile(&raw const bytes) };
-                return Ok(Some(Answer::from_bytes(bytes)));
-            }
-            Ok(_) => return Err(Errno::EPROTO),
-            Err(errno) => return Err(errno),
-        }
-    }
+    // SAFETY: a live buffer with its length.
+    let is_whole = unsafe { receive_whole(socket, &raw mut bytes as u64, Answer::BYTES) }?;
+    // SAFETY: a live local, which the kernel wrote in full.
+    let bytes = unsafe { core::ptr::read_volatile(&raw const bytes) };
+    Ok(is_whole.then(|| Answer::from_bytes(bytes)))
 }
 
 /// Receives a child's report; `None` when the child has executed or ended.
@@ -639,22 +622,28 @@ pub fn receive_answer_alone(socket: BorrowedFd<'_>) -> Result<Option<Answer>> {
 /// read(2); `EPROTO` for a report of another size.
 pub fn receive_report(socket: BorrowedFd<'_>) -> Result<Option<Report>> {
     let mut report = Report::default();
-    let report_at = &raw mut report as u64;
-    let length = Report::BYTES as u64;
+    // SAFETY: a live structure of plain numbers with its length.
+    let is_whole = unsafe { receive_whole(socket, &raw mut report as u64, Report::BYTES) }?;
+    // SAFETY: a live local, which the kernel wrote in full.
+    let report = unsafe { core::ptr::read_volatile(&raw const report) };
+    Ok(is_whole.then_some(report))
+}
+
+/// Reads one datagram of that length; whether there was one before the end.
+///
+/// # Safety
+/// `at` is the address of that many bytes that may be written.
+unsafe fn receive_whole(socket: BorrowedFd<'_>, at: u64, length: usize) -> Result<bool> {
     let socket = socket.as_raw_fd() as u64;
     loop {
-        // SAFETY: a live structure of plain numbers with its length.
-        let read = check(unsafe { raw(nr::READ, [socket, report_at, length, 0, 0, 0]) });
-        match read {
-            // A child that ended without reading what was sent to it resets the
-            // connection. The kernel says so once, before it hands out what the
-            // child had reported.
+        // SAFETY: the caller's promise.
+        match check(unsafe { raw(nr::READ, [socket, at, length as u64, 0, 0, 0]) }) {
+            // Whoever ended without reading what was sent to it resets the
+            // connection. The kernel says so once, before it hands out what was
+            // said last.
             Err(Errno::EINTR | Errno::ECONNRESET) => {}
-            Ok(0) => return Ok(None),
-            Ok(bytes) if bytes as u64 == length => {
-                // SAFETY: a live local, which the kernel wrote in full.
-                return Ok(Some(unsafe { core::ptr::read_volatile(&raw const report) }));
-            }
+            Ok(0) => return Ok(false),
+            Ok(read) if read as usize == length => return Ok(true),
             Ok(_) => return Err(Errno::EPROTO),
             Err(errno) => return Err(errno),
         }

@@ -14,7 +14,7 @@ use crate::clone::{Made, make_child};
 use crate::message::{Answer, CHILDREN_MAX, Place, SPAWNER_SOCKET};
 use crate::socket::{Rights, receive, send};
 use crate::steps::{IMAGE_BYTES_MAX, Image};
-use crate::sys::{Errno, Result, by_value, check, exit, nr, raw};
+use crate::sys::{Errno, Result, by_value, check, close, exit, nr, raw};
 
 const CLOEXEC: u64 = 0o2_000_000;
 /// The mark of the spawner's own socket among the watched descriptors.
@@ -394,9 +394,4 @@ fn close_all(descriptors: &[i32]) {
     for &descriptor in descriptors {
         close(descriptor);
     }
-}
-
-fn close(descriptor: i32) {
-    // close(2) frees the descriptor whatever it returns.
-    let _freed = by_value(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]);
 }

@@ -163,6 +163,12 @@ pub(crate) fn exit(code: i32) -> ! {
     }
 }
 
+/// Closes a descriptor, which close(2) frees whatever it returns.
+#[inline(always)]
+pub(crate) fn close(descriptor: i32) {
+    let _freed = by_value(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]);
+}
+
 /// Calls with plain numbers as arguments, none of them an address.
 ///
 /// Only for calls whose arguments the kernel takes as values: the numbers
