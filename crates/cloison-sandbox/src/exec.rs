@@ -30,22 +30,11 @@ use crate::plan::{Streams, sockets};
 use crate::spawner::{errno, pair};
 use crate::steps::StepList;
 
-/// Where a command without a slash in its name is looked for inside.
-const SEARCHED: [&str; 6] = [
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/sbin",
-    "/usr/bin",
-    "/sbin",
-    "/bin",
-];
-
 /// What is to be started in a running sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exec {
     /// The program and its arguments. A program without a slash is looked for
-    /// inside, in `/usr/local/sbin`, `/usr/local/bin`, `/usr/sbin`, `/usr/bin`,
-    /// `/sbin` and `/bin`, by the new process itself.
+    /// inside, in [`Exec::PATH`], by the new process itself.
     pub command: Vec<String>,
     /// Its whole environment.
     pub environment: BTreeMap<String, String>,
@@ -54,6 +43,10 @@ pub struct Exec {
 }
 
 impl Exec {
+    /// Where a command without a slash in its name is looked for inside, as
+    /// `PATH` has it.
+    pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
     /// What runs `command` in `/` with no environment.
     #[must_use]
     pub fn new(command: Vec<String>) -> Self {
@@ -78,8 +71,8 @@ impl Exec {
     fn paths(&self) -> Vec<String> {
         match self.command.first() {
             Some(program) if program.starts_with('/') => vec![program.clone()],
-            Some(program) => SEARCHED
-                .iter()
+            Some(program) => Self::PATH
+                .split(':')
                 .map(|directory| format!("{directory}/{program}"))
                 .collect(),
             None => Vec::new(),

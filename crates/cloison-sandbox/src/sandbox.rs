@@ -243,9 +243,7 @@ impl Sandbox {
             }
             let end = Instant::now() + limit;
             loop {
-                let left = end.saturating_duration_since(Instant::now());
-                let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-                match self.look(timeout)? {
+                match self.look(until(end))? {
                     Some(status) => return Ok(Stopped::ByItself(status)),
                     None if Instant::now() < end => {}
                     None => break,
@@ -378,6 +376,12 @@ impl Sandbox {
             errno,
         }
     }
+}
+
+/// As long as it is to `end`, and no longer than poll(2) can wait.
+pub(crate) fn until(end: Instant) -> PollTimeout {
+    let left = end.saturating_duration_since(Instant::now());
+    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
 }
 
 impl AsFd for Sandbox {

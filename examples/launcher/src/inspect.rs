@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::cli::{self, Target};
 use crate::error::{Error, at, call};
 use crate::report::{escaped, print, print_json};
+use crate::running::Running;
 use crate::state::{Record, State};
 
 /// What `inspect` found.
@@ -41,23 +42,16 @@ struct Known {
 /// Looks at the process and shows it; gives the exit code.
 pub(crate) fn inspect(options: &cli::Inspect) -> Result<u8, Error> {
     let directory = &options.state.directory;
-    let (pid, record) = match &options.target {
-        Target::Pid(pid) => (*pid, State::find_process(directory, *pid)?),
-        Target::Name(name) => {
-            let absent = || Error::NoSandbox(name.clone());
-            let record = State::find(directory, name)?.ok_or_else(absent)?;
-            let sandbox = record.sandbox.as_ref().ok_or_else(absent)?;
-            (sandbox.pid, Some(record))
+    let (pid, pidfd, record) = match &options.target {
+        Target::Pid(pid) => {
+            let pidfd = open_process(*pid)?;
+            // Asked after the descriptor was opened: it is the one written down.
+            (*pid, pidfd, State::find_process(directory, *pid)?)
         }
-    };
-    let pidfd = open_process(pid)?;
-    // Asked after the descriptor was opened: it is the one written down.
-    let record = match record {
-        Some(record) if record.sandbox_lives()? => Some(record),
-        _ => match &options.target {
-            Target::Pid(_) => None,
-            Target::Name(name) => return Err(Error::NoSandbox(name.clone())),
-        },
+        Target::Name(name) => {
+            let Running { record, pid, pidfd } = Running::find(directory, name)?;
+            (pid, pidfd, Some(record))
+        }
     };
     let posture = read(pid)?;
     if has_ended(pidfd.as_fd())? {

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use cloison_sandbox::{OwnAccess, Root, Spec};
+use cloison_sandbox::{Exec, OwnAccess, Root, Spec};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat};
@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use crate::error::Error;
 
 /// Where a program without a slash is looked for, whatever any PATH says.
-pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = Exec::PATH;
 
 /// What of the host is in a root that is shared with it.
 const SHARED: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];

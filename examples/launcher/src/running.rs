@@ -12,6 +12,7 @@ use crate::state::{Record, State};
 /// another's.
 pub(crate) struct Running {
     pub(crate) record: Record,
+    pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
 }
 
@@ -20,13 +21,10 @@ impl Running {
     pub(crate) fn find(directory: &Path, name: &SandboxName) -> Result<Self, Error> {
         let absent = || Error::NoSandbox(name.clone());
         let record = State::find(directory, name)?.ok_or_else(absent)?;
-        if !record.is_of_this_boot()? {
-            return Err(absent());
-        }
         let process = record.sandbox.as_ref().ok_or_else(absent)?;
         let opened = process.open().map_err(call("opening the process"))?;
-        let pidfd = opened.ok_or_else(absent)?;
-        Ok(Self { record, pidfd })
+        let (pid, pidfd) = (process.pid, opened.ok_or_else(absent)?);
+        Ok(Self { record, pid, pidfd })
     }
 
     /// Its cgroup, where it was noted; none if it has ended meanwhile.

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use super::ExecError;
-use crate::sandbox::ExitStatus;
+use crate::sandbox::{ExitStatus, until};
 use crate::spawner::errno;
 
 /// A command that was started in a running sandbox.
@@ -65,9 +65,7 @@ impl Execution {
     pub fn wait_for(&mut self, limit: Duration) -> Result<Option<ExitStatus>, ExecError> {
         let end = Instant::now() + limit;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            match self.look(timeout)? {
+            match self.look(until(end))? {
                 None if Instant::now() < end => {}
                 status => return Ok(status),
             }

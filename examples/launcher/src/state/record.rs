@@ -131,7 +131,7 @@ impl Record {
         Ok(self.is_of_this_boot()? && self.sandbox.as_ref().map_or(Ok(false), lives)?)
     }
 
-    pub(crate) fn is_of_this_boot(&self) -> Result<bool, Error> {
+    pub(super) fn is_of_this_boot(&self) -> Result<bool, Error> {
         Ok(boot_id()? == self.boot_id)
     }
 }
