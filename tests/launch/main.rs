@@ -73,6 +73,10 @@ const CASES: &[Case] = &[
         "working_directory_cannot_leave_the_root",
         outside::working_directory_cannot_leave_the_root,
     ),
+    Case::new(
+        "sysfs_shows_its_own_network",
+        outside::sysfs_shows_its_own_network,
+    ),
     Case::new("dropped_held_leaves_nothing", callers::dropped_held),
     Case::new("killed_spawner_is_replaced", callers::killed_spawner),
     Case::new("many_sandboxes_of_one_caller", callers::many_at_once),

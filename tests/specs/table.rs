@@ -114,6 +114,37 @@ pub(crate) const AFTER: &[Line] = &[
         "4:10",
     ),
     (
+        "[[mounts]]\nsource = \"/proc\"\ntarget = \"/a\"\n",
+        "host's proc",
+        "4:10",
+    ),
+    (
+        "[[mounts]]\nsource = \"/proc/self/status\"\ntarget = \"/a\"\n",
+        "host's proc",
+        "4:10",
+    ),
+    (
+        "[[mounts]]\nsource = \"/sys/class\"\ntarget = \"/a\"\n",
+        "host's sysfs",
+        "4:10",
+    ),
+    (
+        "[[mounts]]\nsource = \"/dev\"\ntarget = \"/a\"\n",
+        "host's devtmpfs",
+        "4:10",
+    ),
+    (
+        "[[mounts]]\nsource = \"/dev/pts\"\ntarget = \"/a\"\n",
+        "host's devpts",
+        "4:10",
+    ),
+    (
+        "[[mounts]]\nsource = \"/proc/self/ns/net\"\ntarget = \"/a\"\n",
+        "host's nsfs",
+        "4:10",
+    ),
+    ("[root.directory]\npath = \"/proc\"\n", "host's proc", "4:8"),
+    (
         "[[mounts]]\nsource = \"/nosuch,rw:/x\\n=1\"\ntarget = \"/a\"\n",
         "No such file",
         "4:10",

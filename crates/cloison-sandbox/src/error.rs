@@ -152,9 +152,20 @@ pub enum Refused {
     /// A path of the host is not named in full.
     #[error("{0:?} is not an absolute path of the host")]
     HostPathNotAbsolute(PathBuf),
-    /// What a mount shows is neither a directory nor a file.
-    #[error("`mounts` has the source {0:?}, which is neither a directory nor a file")]
+    /// What is to be shown inside is neither a directory nor a file.
+    #[error("{0:?} of the host is neither a directory nor a file")]
     MountSource(PathBuf),
+    /// What is to be shown inside is a file system that shows the kernel.
+    #[error(
+        "{path:?} stands in the host's {file_system}, which shows the kernel itself: a sandbox has \
+         a `/proc` and a `/dev` of its own, and a `/sys` with `sysfs`"
+    )]
+    OfTheKernel {
+        /// The path on the host.
+        path: PathBuf,
+        /// The kind of file system.
+        file_system: &'static str,
+    },
     /// A later mount would hide this one.
     #[error("`mounts` has the target {}, which a later one, on {}, would hide", target.display(), hidden_by.display())]
     MountHidden {

@@ -8,7 +8,7 @@ use caps::CapsHashSet;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{IdRange, Refused};
+use crate::{Error, IdRange, Refused};
 
 /// All that is decided for one launch: plain comparable data, no descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,17 @@ impl Spec {
     /// [`Refused`].
     pub fn check(&self) -> Result<(), Refused> {
         crate::plan::check_spec(self)
+    }
+
+    /// Refuses what this host cannot show inside: a path that is not there, or
+    /// is neither a directory nor a file, or stands in a file system that
+    /// shows the kernel. Nothing is made. A plan checks the same.
+    ///
+    /// # Errors
+    /// [`Error::HostPath`]; [`Error::Refused`] with [`Refused::MountSource`]
+    /// or [`Refused::OfTheKernel`].
+    pub fn check_sources(&self) -> Result<(), Error> {
+        crate::layers::tree::check_sources(self)
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     };
     // Before anything is made.
     check(&spec).map_err(|error| refused(error.into()))?;
-    check_sources(&spec, source.as_ref())?;
+    spec.check_sources().map_err(&refused)?;
     lookup::settle(&mut spec).map_err(|error| match (&error, &source) {
         (Error::Root { path, source: why }, Some(source)) => {
             source.unusable(path, why.desc()).unwrap_or(error)
@@ -140,28 +140,6 @@ fn check(spec: &Spec) -> Result<(), Refused> {
         program.insert(0, '/');
     }
     whole.check()
-}
-
-/// What is to be mounted must be there.
-fn check_sources(spec: &Spec, source: Option<&Source>) -> Result<(), Error> {
-    for mount in &spec.mounts {
-        let missing = match std::fs::metadata(&mount.source) {
-            Ok(found) if found.is_dir() || found.is_file() => continue,
-            Ok(_) => {
-                let refused = Refused::MountSource(mount.source.clone());
-                return Err(match source {
-                    Some(source) => source.refused(&refused),
-                    None => Error::Start(refused.into()),
-                });
-            }
-            Err(missing) => missing,
-        };
-        let (path, errno) = (mount.source.clone(), errno(&missing));
-        let placed = source.and_then(|source| source.unusable(&path, errno.desc()));
-        let plain = Error::Start(cloison_sandbox::Error::HostPath { path, errno });
-        return Err(placed.unwrap_or(plain));
-    }
-    Ok(())
 }
 
 /// The spec: what the command line says before what the file says.

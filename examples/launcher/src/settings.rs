@@ -197,7 +197,9 @@ impl Source {
             }
             Refused::OtherDiskIds => below(&["root", "own", "disk_ids"]),
             Refused::Capability(_) => below(&["capabilities"]),
-            Refused::HostPathNotAbsolute(path) | Refused::MountSource(path) => naming(&root, path),
+            Refused::HostPathNotAbsolute(path)
+            | Refused::MountSource(path)
+            | Refused::OfTheKernel { path, .. } => naming(&root, path),
             Refused::OutOfBounds { field, .. } => {
                 let keys: Vec<&str> = field.split('.').collect();
                 below(&keys)

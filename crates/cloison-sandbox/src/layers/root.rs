@@ -49,7 +49,7 @@ pub(crate) fn base(composition: &Composition<'_>) -> Result<Base, Error> {
         }
         Root::Directory { path, access } => {
             let failed = |errno| Error::host_path(path, errno);
-            let root = of_host(path, "", *access == Access::ReadWrite).map_err(failed)?;
+            let root = of_host(path, "", *access == Access::ReadWrite)?;
             wants_mount_points(path, &[root.mount.as_fd()], composition)?;
             let ranges =
                 tenant_ranges(root.mount.as_fd(), &composition.covered()).map_err(failed)?;
@@ -70,12 +70,7 @@ pub(crate) fn mounts(composition: &Composition<'_>) -> Result<Vec<Tree>, Error> 
     for mount in mounts {
         let target = inside(&mount.target)?;
         let writable = mount.access == Access::ReadWrite;
-        let tree = of_host(&mount.source, &target, writable).map_err(|errno| match errno {
-            // It is there, and of another kind.
-            Errno::EINVAL => Refused::MountSource(mount.source.clone()).into(),
-            errno => Error::host_path(&mount.source, errno),
-        })?;
-        trees.push(tree);
+        trees.push(of_host(&mount.source, &target, writable)?);
     }
     Ok(trees)
 }
@@ -280,12 +275,9 @@ fn shared_base(composition: &Composition<'_>, all: &mut Vec<Tree>) -> Result<(),
         root.finish("", READ_ONLY, landlock::LIST_ONLY | landlock::READ_FILE)
             .map_err(made)?,
     );
-    all.push(of_host(usr, "usr", false).map_err(|errno| Error::host_path(usr, errno))?);
+    all.push(of_host(usr, "usr", false)?);
     if has_alternatives {
-        all.push(
-            of_host(alternatives, "etc/alternatives", false)
-                .map_err(|errno| Error::host_path(alternatives, errno))?,
-        );
+        all.push(of_host(alternatives, "etc/alternatives", false)?);
     }
     Ok(())
 }

@@ -11,11 +11,16 @@ use std::time::Duration;
 use cloison_linux::host::{self, Reach, attribute};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mkdirat, mknodat};
+use nix::sys::stat::{
+    FchmodatFlags, Mode, SFlag, fchmodat, fstatat, makedev, mkdirat, mknodat, stat,
+};
+use nix::sys::statfs::{self, FsType};
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 
+use crate::error::{Error, Refused};
 use crate::layers::landlock;
 use crate::spawner::errno;
+use crate::spec::{Root, Spec};
 
 /// What every mount has.
 pub(crate) const CONFINED: u64 = attribute::NO_SUID | attribute::NO_DEV;
@@ -203,26 +208,91 @@ impl Filling {
     }
 }
 
-/// A detached copy of a tree of the host.
+/// File systems that show the kernel itself: what stands in them is neither
+/// data nor a program, and a server's own are made for it.
 ///
-/// The path is the operator's: links in it are followed. Mounts beneath it
-/// do not come along.
-pub(crate) fn of_host(path: &Path, target: &str, writable: bool) -> Result<Tree, Errno> {
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let source = open(path, flags, Mode::empty())?;
-    let stat = nix::sys::stat::fstatat(&source, c"", AtFlags::AT_EMPTY_PATH)?;
-    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-    if kind != SFlag::S_IFDIR && kind != SFlag::S_IFREG {
-        return Err(Errno::EINVAL);
+/// # Source
+/// statfs(2), and the kernel's `linux/magic.h` for the last three
+const OF_THE_KERNEL: [(FsType, &str); 17] = [
+    (statfs::PROC_SUPER_MAGIC, "proc"),
+    (statfs::SYSFS_MAGIC, "sysfs"),
+    (statfs::CGROUP_SUPER_MAGIC, "cgroup"),
+    (statfs::CGROUP2_SUPER_MAGIC, "cgroup2"),
+    (statfs::DEVPTS_SUPER_MAGIC, "devpts"),
+    (statfs::DEBUGFS_MAGIC, "debugfs"),
+    (statfs::TRACEFS_MAGIC, "tracefs"),
+    (statfs::SECURITYFS_MAGIC, "securityfs"),
+    (statfs::SELINUX_MAGIC, "selinuxfs"),
+    (statfs::BPF_FS_MAGIC, "bpf"),
+    (statfs::NSFS_MAGIC, "nsfs"),
+    (statfs::RDTGROUP_SUPER_MAGIC, "resctrl"),
+    (statfs::XENFS_SUPER_MAGIC, "xenfs"),
+    (statfs::AUTOFS_SUPER_MAGIC, "autofs"),
+    (FsType(0x6265_6570), "configfs"),
+    (FsType(0x6165_676c), "pstore"),
+    (FsType(0xde5e_81e4), "efivarfs"),
+];
+
+/// The name of the kernel's file system that `file` stands in, if it is one.
+fn kernels_own(file: &OwnedFd, device: u64) -> Result<Option<&'static str>, Errno> {
+    let kind = statfs::fstatfs(file)?.filesystem_type();
+    if let Some((_, name)) = OF_THE_KERNEL.iter().find(|(magic, _)| *magic == kind) {
+        return Ok(Some(name));
     }
-    let mount = host::open_tree(Some(source.as_fd()), c"", Reach::One).map_err(errno)?;
+    // A devtmpfs says of itself that it is a tmpfs.
+    let device_of = |path| stat(path).map(|status| status.st_dev);
+    let is_dev = device_of("/dev") == Ok(device) && device_of("/") != Ok(device);
+    Ok(is_dev.then_some("devtmpfs"))
+}
+
+/// Opens what is to be shown inside; says whether it is a directory.
+///
+/// The path is the operator's: links in it are followed.
+fn source(path: &Path) -> Result<(OwnedFd, bool), Error> {
+    let failed = |errno| Error::host_path(path, errno);
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let source = open(path, flags, Mode::empty()).map_err(failed)?;
+    let status = fstatat(&source, c"", AtFlags::AT_EMPTY_PATH).map_err(failed)?;
+    let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
+    if kind != SFlag::S_IFDIR && kind != SFlag::S_IFREG {
+        return Err(Refused::MountSource(path.to_owned()).into());
+    }
+    if let Some(file_system) = kernels_own(&source, status.st_dev).map_err(failed)? {
+        let path = path.to_owned();
+        return Err(Refused::OfTheKernel { path, file_system }.into());
+    }
+    Ok((source, kind == SFlag::S_IFDIR))
+}
+
+/// Refuses the paths of the host that [`of_host`] would.
+pub(crate) fn check_sources(spec: &Spec) -> Result<(), Error> {
+    let root = match &spec.root {
+        Root::Directory { path, .. } => Some(path),
+        // Opened in another way.
+        Root::SharedBase | Root::Own(_) => None,
+    };
+    let mounts = spec.mounts.iter().map(|mount| &mount.source);
+    root.into_iter()
+        .chain(mounts)
+        .try_for_each(|path| source(path).map(drop))
+}
+
+/// A detached copy of a tree of the host. Mounts beneath it do not come along.
+pub(crate) fn of_host(path: &Path, target: &str, writable: bool) -> Result<Tree, Error> {
+    let failed = |errno| Error::host_path(path, errno);
+    let (source, is_directory) = source(path)?;
+    let mount = host::open_tree(Some(source.as_fd()), c"", Reach::One)
+        .map_err(errno)
+        .map_err(failed)?;
     let attributes = if writable {
         CONFINED
     } else {
         CONFINED | attribute::READ_ONLY
     };
-    host::set_mount_attributes(mount.as_fd(), attributes, None, Reach::One).map_err(errno)?;
-    let access = match (writable, kind == SFlag::S_IFDIR) {
+    host::set_mount_attributes(mount.as_fd(), attributes, None, Reach::One)
+        .map_err(errno)
+        .map_err(failed)?;
+    let access = match (writable, is_directory) {
         (true, true) => landlock::WRITE_TREE,
         (true, false) => landlock::WRITE_FILE,
         (false, true) => landlock::READ_TREE,
