@@ -42,6 +42,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("payload_cannot_trace_what_exec_started", not_traced),
     Case::new("stop_ends_what_does_not_listen", stop),
     Case::new("a_stopped_frozen_sandbox_never_runs_again", stop_frozen),
+    Case::new("what_forks_all_the_time_is_frozen", freeze_forkers).lasting_s(120),
 ];
 
 /// A directory that only we may enter; it goes away with this.
@@ -464,6 +465,39 @@ fn stop_frozen() -> Outcome {
     let mut text = String::new();
     output.read_to_string(&mut text).unwrap();
     assert_eq!(text, "", "it ran once more");
+    sandbox.remove().unwrap();
+    Outcome::Passed
+}
+
+/// A freezer of version 1 may miss a process that appears while it freezes.
+fn freeze_forkers() -> Outcome {
+    let rounds = if cloison_tests::quick() { 60 } else { 400 };
+    let script = "for i in 1 2 3 4; do
+        while :; do /usr/bin/true; (:); done &
+    done; wait";
+    let directory = Private::new("forkers");
+    let sandbox = launch(&spec("forkers", &["/usr/bin/sh", "-c", script]), &directory);
+    let cgroup = &sandbox.prepared().cgroup;
+    let ran = || {
+        let processes = cgroup.processes().unwrap();
+        let times = processes.iter().map(|pid| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+            (*pid, status.unwrap_or_default())
+        });
+        times.collect::<Vec<_>>()
+    };
+    for round in 0..rounds {
+        std::thread::sleep(Duration::from_millis(round % 5));
+        cgroup.freeze().unwrap();
+        let before = ran();
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(
+            before,
+            ran(),
+            "something ran while frozen, in round {round}"
+        );
+        cgroup.thaw().unwrap();
+    }
     sandbox.remove().unwrap();
     Outcome::Passed
 }

@@ -312,10 +312,14 @@ impl Cgroup {
 
     fn wait_until_frozen(&self, freezer: Freezer<'_>) -> Result<(), CgroupError> {
         let begun = Instant::now();
-        while !freezer.is_frozen()? {
+        for look in 1_u32.. {
+            if freezer.is_frozen()? {
+                break;
+            }
             freezer
                 .placement()
                 .pause(CgroupStep::Freeze, begun, FREEZE_DEADLINE)?;
+            freezer.insist(look)?;
         }
         Ok(())
     }
@@ -362,6 +366,16 @@ impl<'a> Freezer<'a> {
         match self {
             Self::V1(placement) => v1::freeze(placement),
             Self::V2(placement) => v2::freeze(placement),
+        }
+    }
+
+    /// Asks again for what was asked and has not come about after so many
+    /// looks.
+    fn insist(self, looks: u32) -> Result<(), CgroupError> {
+        match self {
+            Self::V1(placement) => v1::insist(placement, looks),
+            // It is kept up by the kernel.
+            Self::V2(_) => Ok(()),
         }
     }
 

@@ -23,6 +23,24 @@ pub(super) fn freeze(placement: &Placement) -> Result<(), CgroupError> {
     placement.set(CgroupStep::Freeze, c"freezer.state", b"FROZEN")
 }
 
+/// So many looks at a cgroup that does not come to a standstill, then it runs
+/// for a moment.
+const LOOKS_BETWEEN_THAWS: u32 = 200;
+
+/// Freezes once more: a process that appeared while the others were told to
+/// stand still may not have been told. Where that does not help, what the
+/// others wait for needs to run for a moment.
+///
+/// # Source
+/// The kernel's documentation of the freezer of version 1, which leaves it to
+/// whoever freezes to try again or to thaw
+pub(super) fn insist(placement: &Placement, looks: u32) -> Result<(), CgroupError> {
+    if looks.is_multiple_of(LOOKS_BETWEEN_THAWS) {
+        thaw(placement)?;
+    }
+    freeze(placement)
+}
+
 pub(super) fn thaw(placement: &Placement) -> Result<(), CgroupError> {
     placement.set(CgroupStep::Thaw, c"freezer.state", b"THAWED")
 }
