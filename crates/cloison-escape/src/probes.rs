@@ -5,7 +5,8 @@
 //! [`crate::ATTEMPT`] tries it inside real sandboxes, in several ways:
 //! - in the **control**, a sandbox without the layers that should stop it. It
 //!   must get through there, or the probe proves nothing.
-//! - in the **whole** sandbox, where it must be stopped.
+//! - in the **whole** sandbox, where it must be stopped; and in one that shows
+//!   more, with a covered proc and a sysfs.
 //! - with each layer **left out** alone, where it must still be stopped: no
 //!   attack may depend on one layer. What does is listed in [`Probe::only`]
 //!   with its reason.

@@ -1,8 +1,8 @@
 //! A26, A28, A29: files of a whole proc. What is written is what was read;
 //! what acts when it is written is opened and closed.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::arguments::Arguments;
 use crate::report::{CouldNotTry, Report, Verdict};
@@ -55,6 +55,7 @@ pub(crate) fn a28(_arguments: &Arguments, report: &mut Report) -> Result<(), Cou
     }
     // What is read of it is gone: it is opened only.
     report.way("kmsg", || match File::open("/proc/kmsg") {
+        Ok(file) if !is_of_proc(&file) => Verdict::Stopped("a file covers it".to_owned()),
         Ok(file) => kept(file),
         Err(error) => Verdict::refused("open", &error),
     });
@@ -93,6 +94,13 @@ fn open_for_write(path: &str) -> Verdict {
     }
 }
 
+/// Whether a file is of the file system at `/proc`, and no cover over it.
+fn is_of_proc(file: &File) -> bool {
+    let device = |metadata: Metadata| metadata.dev();
+    let proc = std::fs::metadata("/proc").map(device).ok();
+    proc.is_some() && file.metadata().map(device).ok() == proc
+}
+
 /// The descriptor is looked at from outside, until this process ends.
 fn kept(file: File) -> Verdict {
     std::mem::forget(file);
@@ -103,6 +111,7 @@ fn kept(file: File) -> Verdict {
 fn read(path: &str) -> Verdict {
     let mut bytes = [0_u8; PIECE_BYTES];
     match File::open(path).and_then(|file| file.read_at(&mut bytes, 0)) {
+        Ok(0) => Verdict::Stopped("it is empty".to_owned()),
         Ok(_) if bytes.iter().all(|byte| *byte == b'0') => {
             Verdict::Stopped("read shows no address".to_owned())
         }

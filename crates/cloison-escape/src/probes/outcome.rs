@@ -33,6 +33,8 @@ pub struct Outcome {
     pub control: Liveness,
     /// How far it got in the whole sandbox.
     pub whole: Reach,
+    /// How far it got in one that has all layers, a covered proc and a sysfs.
+    pub open: Reach,
     /// How many ways there were.
     pub ways: usize,
     /// The ways that not even the control finds open, with what stops them
@@ -98,6 +100,12 @@ impl Outcome {
         faults.extend(self.undeclared());
         if let Reach::Through(ways) = &self.whole {
             faults.push(format!("through the whole sandbox: {}", listed(ways)));
+        }
+        if let Reach::Through(ways) = &self.open {
+            let ways = listed(ways);
+            faults.push(format!(
+                "through one with a covered proc and a sysfs: {ways}"
+            ));
         }
         for (layer, reach) in &self.left_out {
             if let Reach::Through(ways) = reach {
@@ -176,7 +184,7 @@ impl fmt::Display for Outcome {
             Liveness::Alive(ways) => ways.len(),
             Liveness::Silent => 0,
         };
-        let whole = if self.whole.is_stopped() {
+        let whole = if self.whole.is_stopped() && self.open.is_stopped() {
             "stopped"
         } else {
             "THROUGH"
@@ -235,7 +243,8 @@ impl Summary {
         };
         for outcome in outcomes {
             summary.controls_alive += usize::from(outcome.control.is_alive());
-            summary.through += usize::from(!outcome.whole.is_stopped());
+            let stopped = outcome.whole.is_stopped() && outcome.open.is_stopped();
+            summary.through += usize::from(!stopped);
             summary.faulty += usize::from(!outcome.passes());
         }
         summary
@@ -290,6 +299,7 @@ mod tests {
             probe: PROBES[0],
             control: Liveness::Alive(vec![way()]),
             whole: Reach::Stopped,
+            open: Reach::Stopped,
             ways: 1,
             silent: declared(),
             left_out: vec![(PROBES[0].layers[0], Reach::Stopped)],
@@ -320,6 +330,17 @@ mod tests {
             ..good()
         };
         assert!(!Summary::of(1, &[through]).is_good());
+    }
+
+    #[test]
+    fn one_way_through_what_shows_more_fails_the_closing_line() {
+        let through = Outcome {
+            open: Reach::Through(vec![way()]),
+            ..good()
+        };
+        let summary = Summary::of(1, &[through]);
+        assert_eq!(summary.through, 1);
+        assert!(!summary.is_good());
     }
 
     #[test]

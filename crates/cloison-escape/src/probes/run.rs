@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use cloison_sandbox::{
-    Held, IdRange, Io, Kernel, Layer, Plan, Prepared, SandboxName, Spec, Streams, Waivers,
-    Weakening, spawner_pid,
+    Held, IdRange, Io, Kernel, Layer, Plan, Prepared, Proc, SandboxName, Spec, Streams, Sysfs,
+    Waivers, Weakening, spawner_pid,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -45,7 +45,8 @@ impl<'a> Runner<'a> {
         })
     }
 
-    /// Runs one probe: control, whole, each layer left out, each left alone.
+    /// Runs one probe: control, whole, whole with more to see, each layer left
+    /// out, each left alone.
     ///
     /// # Errors
     /// [`ProbeError`]: then it is not known whether it gets through.
@@ -58,9 +59,18 @@ impl<'a> Runner<'a> {
         Ok(outcome)
     }
 
+    /// The same, whose sandboxes show as much of the kernel as a spec may ask.
+    fn showing_more(&self) -> Self {
+        let mut spec = self.spec.clone();
+        spec.proc = Proc::Covered;
+        spec.sysfs = Sysfs::ReadOnly;
+        Self { spec, ..*self }
+    }
+
     fn run_on(&self, probe: &'static Probe, scene: &Scene) -> Result<Outcome, ProbeError> {
         let control = self.attempt(probe, scene, probe.control.without)?;
         let whole = self.attempt(probe, scene, &[])?;
+        let open = self.showing_more().attempt(probe, scene, &[])?;
         let mut left_out = Vec::new();
         let mut left_alone = Vec::new();
         for layer in probe.layers.iter().copied() {
@@ -83,6 +93,7 @@ impl<'a> Runner<'a> {
             probe,
             control: Liveness::of(&control),
             whole: Reach::of(whole.with(Verdict::Through)),
+            open: Reach::of(open.with(Verdict::Through)),
             ways: control.ways.len(),
             silent: silent(&control),
             left_out,

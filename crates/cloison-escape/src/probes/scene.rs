@@ -104,7 +104,7 @@ impl Scene {
     }
 
     fn make_root(&self) -> io::Result<()> {
-        for point in ["proc", "dev", "tmp", "run", "data"] {
+        for point in ["proc", "sys", "dev", "tmp", "run", "data"] {
             fs::create_dir_all(self.directory.join("root").join(point))?;
         }
         let program = self.program();
