@@ -32,6 +32,10 @@ const CASES: &[Case] = &[
     ),
     Case::new("layers_that_are_links_are_not_followed", layers::links),
     Case::new("root_that_cannot_be_had_says_why", refusals::all),
+    Case::new(
+        "tree_where_the_host_executes_nothing_is_a_root",
+        refusals::inert_place,
+    ),
 ];
 
 fn main() -> ExitCode {

@@ -145,6 +145,16 @@ pub(crate) const AFTER: &[Line] = &[
     ),
     ("[root.directory]\npath = \"/proc\"\n", "host's proc", "4:8"),
     (
+        "[root.directory]\npath = \"/\"\n",
+        "the root of the host",
+        "4:8",
+    ),
+    (
+        "[[mounts]]\nsource = \"/proc/self/root\"\ntarget = \"/a\"\n",
+        "the root of the host",
+        "4:10",
+    ),
+    (
         "[[mounts]]\nsource = \"/nosuch,rw:/x\\n=1\"\ntarget = \"/a\"\n",
         "No such file",
         "4:10",

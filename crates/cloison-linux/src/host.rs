@@ -75,8 +75,8 @@ pub fn open_tree(directory: Option<BorrowedFd<'_>>, path: &CStr, reach: Reach) -
     owned(unsafe { raw(nr::OPEN_TREE, [at(directory), path, flags, 0, 0, 0]) })
 }
 
-/// Sets attributes of a mount and makes it private: a copy of a mount that the
-/// host shares would pass mounts on. With `user_namespace`, maps ids.
+/// Sets and clears attributes of a mount and makes it private: a copy of a mount
+/// that the host shares would pass mounts on. With `user_namespace`, maps ids.
 ///
 /// # Errors
 /// mount_setattr(2).
@@ -86,6 +86,7 @@ pub fn open_tree(directory: Option<BorrowedFd<'_>>, path: &CStr, reach: Reach) -
 pub fn set_mount_attributes(
     mount: BorrowedFd<'_>,
     set: u64,
+    clear: u64,
     user_namespace: Option<BorrowedFd<'_>>,
     reach: Reach,
 ) -> Result<()> {
@@ -93,7 +94,7 @@ pub fn set_mount_attributes(
     // struct mount_attr: set, clear, propagation, user namespace.
     let attributes: [u64; 4] = [
         set,
-        0,
+        clear,
         MS_PRIVATE,
         user_namespace.map_or(0, |n| n.as_raw_fd() as u64),
     ];

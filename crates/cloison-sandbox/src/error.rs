@@ -166,6 +166,28 @@ pub enum Refused {
         /// The kind of file system.
         file_system: &'static str,
     },
+    /// What is to be shown inside is all of the host.
+    #[error("{0:?} is the root of the host: name the directory that is wanted")]
+    WholeHost(PathBuf),
+    /// What is to be written inside is not written by the host itself.
+    #[error(
+        "{} is read-only on the host, and the sandbox is to write to it: make it writable there, \
+         or ask for read-only",
+        .0.display()
+    )]
+    ReadOnlyOnHost(PathBuf),
+    /// A layer and the tree that it lies over are not apart.
+    #[error(
+        "the layer {} and the tree {} lie within each other: give the layer a directory elsewhere",
+        layer.display(),
+        tree.display()
+    )]
+    LayerWithinTree {
+        /// The layer.
+        layer: PathBuf,
+        /// The tree.
+        tree: PathBuf,
+    },
     /// A later mount would hide this one.
     #[error("`mounts` has the target {}, which a later one, on {}, would hide", target.display(), hidden_by.display())]
     MountHidden {

@@ -274,6 +274,7 @@ pub struct OwnRoot {
 ///
 /// What it may change on disk must lie, on the host, on a mount with `nosuid`:
 /// a set-user-id file that a root inside makes is one of the tenant's id there.
+/// `noexec` on the host is of no account inside: a root holds what is executed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum OwnAccess {
@@ -306,7 +307,9 @@ pub enum OwnAccess {
     /// where it has none, the kernel only warns.
     DiskLayer {
         /// The directory on the host. `upper`, with what was written, and `work`
-        /// are made in it. It belongs to one tree: it is of no use with another.
+        /// are made in it. It belongs to one tree, and is of no use with another;
+        /// it lies neither within that tree nor around it, and is the host's
+        /// root's or the tenant's.
         path: PathBuf,
     },
 }
@@ -344,7 +347,8 @@ pub struct Tcp {
     pub connect: Vec<u16>,
 }
 
-/// A tree of the host that is shown inside. Never id-mapped.
+/// A tree of the host that is shown inside. Never id-mapped. What the host
+/// mounts with `noexec` is not executed inside either.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
@@ -397,7 +401,9 @@ pub enum Sysfs {
     /// There is none.
     #[default]
     Absent,
-    /// A read-only one that shows the sandbox's own network.
+    /// A read-only one. Of networks it shows the sandbox's own; of all else,
+    /// the machine: devices and their counters, modules, memory of each node,
+    /// caches of the kernel, whatever everybody may read on the host.
     ReadOnly,
 }
 

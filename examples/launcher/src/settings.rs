@@ -199,6 +199,9 @@ impl Source {
             Refused::Capability(_) => below(&["capabilities"]),
             Refused::HostPathNotAbsolute(path)
             | Refused::MountSource(path)
+            | Refused::WholeHost(path)
+            | Refused::ReadOnlyOnHost(path)
+            | Refused::LayerWithinTree { layer: path, .. }
             | Refused::OfTheKernel { path, .. } => naming(&root, path),
             Refused::OutOfBounds { field, .. } => {
                 let keys: Vec<&str> = field.split('.').collect();

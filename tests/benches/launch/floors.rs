@@ -230,7 +230,8 @@ fn tree(source: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd, Box<dyn Erro
 }
 
 fn set(mount: BorrowedFd<'_>, attributes: u64) -> Result<(), Box<dyn Error>> {
-    host::set_mount_attributes(mount, attributes, None, Reach::One).map_err(failed("mount_setattr"))
+    host::set_mount_attributes(mount, attributes, 0, None, Reach::One)
+        .map_err(failed("mount_setattr"))
 }
 
 fn tmpfs(

@@ -148,7 +148,7 @@ fn fills(root: &OwnedFd) -> Result<(), Absence> {
 /// Once the mount is read-only nothing can be made on it.
 fn read_only() -> Result<(), Absence> {
     let root = tmpfs(false)?;
-    host::set_mount_attributes(root.as_fd(), attribute::READ_ONLY, None, Reach::Beneath)
+    host::set_mount_attributes(root.as_fd(), attribute::READ_ONLY, 0, None, Reach::Beneath)
         .map_err(refused)?;
     match make_file(&root, c"file") {
         Err(Errno::EROFS) => Ok(()),

@@ -80,7 +80,7 @@ impl Devices {
             dev.link(name, to)?;
         }
         let mount = dev.into_mount();
-        host::set_mount_attributes(mount.as_fd(), attribute::READ_ONLY, None, Reach::One)
+        host::set_mount_attributes(mount.as_fd(), attribute::READ_ONLY, 0, None, Reach::One)
             .map_err(errno)?;
         Ok(Self { mount })
     }

@@ -15,11 +15,11 @@ use nix::unistd::{Gid, Uid, fchown};
 use crate::error::{Error, Refused};
 use crate::layers::landlock;
 use crate::layers::root::{Base, MOUNT_POINTS, wants_mount_points};
-use crate::layers::tree::{CONFINED, Filling, Swap, Tmpfs, Tree};
+use crate::layers::tree::{CONFINED, Filling, HOSTS_ALONE, Swap, Tmpfs, Tree, is_writable};
 use crate::plan::Composition;
 use crate::posture::{Field, tenant_ranges};
 use crate::proc::mountinfo::file_system_of;
-use crate::spawner::errno;
+use crate::spawner::{errno, io_errno};
 use crate::spec::{OwnAccess, OwnRoot};
 use crate::steps::Slot;
 use crate::tenant_path::{Opened, TenantPath};
@@ -72,24 +72,48 @@ impl<'a> OwnTree<'a> {
 
     /// Refuses one whose directory is not the tenant's.
     fn belongs_to(&self, ids: IdRange) -> Result<(), Error> {
-        let (user, group) = (self.status.st_uid, self.status.st_gid);
-        if ids.contains(user) && ids.contains(group) {
+        if ids.contains(self.status.st_uid) && ids.contains(self.status.st_gid) {
             return Ok(());
         }
-        Err(Refused::TreeOwner {
-            path: self.path.to_owned(),
-            user,
-            group,
-            first: ids.first(),
-        }
-        .into())
+        Err(of_another(self.path, &self.status, ids))
     }
 
-    /// Refuses one on which the host would honour a set-user-id file.
-    fn is_inert_on_host(&self) -> Result<(), Error> {
+    /// Refuses one whose directory is neither the host's own nor the tenant's.
+    fn is_hosts_or_of(&self, ids: IdRange) -> Result<(), Error> {
+        if (self.status.st_uid, self.status.st_gid) == (0, 0) {
+            return Ok(());
+        }
+        self.belongs_to(ids)
+    }
+
+    /// Refuses one that lies within the other, or around it.
+    fn is_apart_from(&self, other: &OwnTree<'_>) -> Result<(), Error> {
+        let whole = |tree: &OwnTree<'_>| {
+            std::fs::canonicalize(tree.path)
+                .map_err(|error| Error::host_path(tree.path, io_errno(&error)))
+        };
+        let same = |status: &FileStat| (status.st_dev, status.st_ino);
+        let (ours, others) = (whole(self)?, whole(other)?);
+        if ours.starts_with(&others)
+            || others.starts_with(&ours)
+            || same(&self.status) == same(&other.status)
+        {
+            return Err(Refused::LayerWithinTree {
+                layer: self.path.to_owned(),
+                tree: other.path.to_owned(),
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Refuses one that the host does not write to, or on which it would honour
+    /// a set-user-id file.
+    fn takes_files(&self) -> Result<(), Error> {
         let flags = fstatvfs(&self.mount)
             .map_err(|errno| Error::host_path(self.path, errno))?
             .flags();
+        is_writable(self.path, flags)?;
         if flags.contains(FsFlags::ST_NOSUID) {
             Ok(())
         } else {
@@ -100,8 +124,9 @@ impl<'a> OwnTree<'a> {
     /// The mount with the sandbox's ids.
     fn mapped(self, composition: &Composition<'_>, attributes: u64) -> Result<OwnedFd, Error> {
         let failed = |errno| Error::host_path(self.path, errno);
-        let set = |attributes, mapping| {
-            host::set_mount_attributes(self.mount.as_fd(), attributes, mapping, Reach::One)
+        let set = |attributes: u64, mapping| {
+            let clear = HOSTS_ALONE & !attributes;
+            host::set_mount_attributes(self.mount.as_fd(), attributes, clear, mapping, Reach::One)
                 .map_err(errno)
         };
         set(attributes, None).map_err(failed)?;
@@ -119,6 +144,17 @@ impl<'a> OwnTree<'a> {
             Err(errno) => Err(failed(errno)),
         }
     }
+}
+
+/// The error for a directory that is not the tenant's.
+fn of_another(path: &Path, status: &FileStat, ids: IdRange) -> Error {
+    Refused::TreeOwner {
+        path: path.to_owned(),
+        user: status.st_uid,
+        group: status.st_gid,
+        first: ids.first(),
+    }
+    .into()
 }
 
 /// Since when file systems can be id-mapped.
@@ -163,12 +199,12 @@ pub(crate) fn open_own(composition: &Composition<'_>, own: &OwnRoot) -> Result<B
     let mut found = tenant_ranges(tree.mount.as_fd(), &covered).map_err(unreadable(&own.path))?;
     let (overlay, attributes, access) = match &own.access {
         OwnAccess::ReadOnly => {
-            wants_mount_points(&own.path, &[tree.mount.as_fd()], composition)?;
+            wants_mount_points(&own.path, &[tree.mount.as_fd()], &[], composition)?;
             (None, CONFINED | attribute::READ_ONLY, landlock::READ_TREE)
         }
         OwnAccess::ReadWrite => {
-            wants_mount_points(&own.path, &[tree.mount.as_fd()], composition)?;
-            tree.is_inert_on_host()?;
+            wants_mount_points(&own.path, &[tree.mount.as_fd()], &[], composition)?;
+            tree.takes_files()?;
             (None, CONFINED, landlock::WRITE_TREE)
         }
         OwnAccess::MemoryLayer {
@@ -180,7 +216,8 @@ pub(crate) fn open_own(composition: &Composition<'_>, own: &OwnRoot) -> Result<B
             let upper = TenantPath("state/upper")
                 .open(scratch.as_fd(), Opened::Named)
                 .map_err(|errno| Error::prepare("the memory layer of the root", errno))?;
-            wants_mount_points(&own.path, &[upper.as_fd(), tree.mount.as_fd()], composition)?;
+            let layers = [upper.as_fd(), tree.mount.as_fd()];
+            wants_mount_points(&own.path, &layers, &[], composition)?;
             let overlay = Overlay {
                 scratch,
                 state: None,
@@ -190,9 +227,17 @@ pub(crate) fn open_own(composition: &Composition<'_>, own: &OwnRoot) -> Result<B
         }
         OwnAccess::DiskLayer { path } => {
             let state = OwnTree::open(path)?;
-            state.is_inert_on_host()?;
-            let upper = disk_layer(&state, &tree, own.disk_ids)?;
-            wants_mount_points(&own.path, &[upper.as_fd(), tree.mount.as_fd()], composition)?;
+            state.takes_files()?;
+            state.is_apart_from(&tree)?;
+            state.is_hosts_or_of(own.disk_ids)?;
+            let upper = found_upper(&state, own.disk_ids)?;
+            let layers = upper.iter().chain([&tree.mount]).map(AsFd::as_fd);
+            let layers: Vec<BorrowedFd<'_>> = layers.collect();
+            // A new one has them.
+            let made: &[&str] = if upper.is_none() { &MOUNT_POINTS } else { &[] };
+            wants_mount_points(&own.path, &layers, made, composition)?;
+            // Nothing was made before this.
+            let upper = made_upper(&state, upper, &tree, own.disk_ids)?;
             found.extend(tenant_ranges(upper.as_fd(), &covered).map_err(unreadable(path))?);
             let scratch = places(16 << 10, 16, &[LOWER, STATE])
                 .map_err(|errno| Error::prepare("the places of the root's layers", errno))?
@@ -275,28 +320,36 @@ fn memory_layer(
     Ok(scratch.into_mount())
 }
 
-/// The uppermost layer in a directory of the disk, made if it is not there.
-fn disk_layer(state: &OwnTree<'_>, tree: &OwnTree<'_>, ids: IdRange) -> Result<OwnedFd, Error> {
+/// The uppermost layer that a directory of the disk has.
+fn found_upper(state: &OwnTree<'_>, ids: IdRange) -> Result<Option<OwnedFd>, Error> {
     let failed = |errno| Error::host_path(state.path, errno);
-    let at = state.mount.as_fd();
-    let root = (ids.first(), ids.first());
-    owned_directory(at, WORK, root, 0o700).map_err(failed)?;
-    let upper = TenantPath(UPPER).open(at, Opened::Directory);
-    let upper = match upper {
-        Err(Errno::ENOENT) => new_upper(at, tree, root).map_err(failed)?,
+    let upper = match TenantPath(UPPER).open(state.mount.as_fd(), Opened::Directory) {
+        Err(Errno::ENOENT) => return Ok(None),
         upper => upper.map_err(failed)?,
     };
     let status = fstat(&upper).map_err(failed)?;
     if ids.contains(status.st_uid) && ids.contains(status.st_gid) {
-        Ok(upper)
+        Ok(Some(upper))
     } else {
-        Err(Refused::TreeOwner {
-            path: state.path.join(UPPER),
-            user: status.st_uid,
-            group: status.st_gid,
-            first: ids.first(),
-        }
-        .into())
+        Err(of_another(&state.path.join(UPPER), &status, ids))
+    }
+}
+
+/// What was found, or a new one; and beside it the directory that the kernel
+/// works in.
+fn made_upper(
+    state: &OwnTree<'_>,
+    found: Option<OwnedFd>,
+    tree: &OwnTree<'_>,
+    ids: IdRange,
+) -> Result<OwnedFd, Error> {
+    let failed = |errno| Error::host_path(state.path, errno);
+    let at = state.mount.as_fd();
+    let root = (ids.first(), ids.first());
+    owned_directory(at, WORK, root, 0o700).map_err(failed)?;
+    match found {
+        Some(upper) => Ok(upper),
+        None => new_upper(at, tree, root).map_err(failed),
     }
 }
 

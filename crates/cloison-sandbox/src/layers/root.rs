@@ -49,8 +49,8 @@ pub(crate) fn base(composition: &Composition<'_>) -> Result<Base, Error> {
         }
         Root::Directory { path, access } => {
             let failed = |errno| Error::host_path(path, errno);
-            let root = of_host(path, "", *access == Access::ReadWrite)?;
-            wants_mount_points(path, &[root.mount.as_fd()], composition)?;
+            let root = of_host(path, "", *access)?;
+            wants_mount_points(path, &[root.mount.as_fd()], &[], composition)?;
             let ranges =
                 tenant_ranges(root.mount.as_fd(), &composition.covered()).map_err(failed)?;
             Ok(Base {
@@ -69,8 +69,7 @@ pub(crate) fn mounts(composition: &Composition<'_>) -> Result<Vec<Tree>, Error> 
     let mut trees = Vec::with_capacity(mounts.len());
     for mount in mounts {
         let target = inside(&mount.target)?;
-        let writable = mount.access == Access::ReadWrite;
-        trees.push(of_host(&mount.source, &target, writable)?);
+        trees.push(of_host(&mount.source, &target, mount.access)?);
     }
     Ok(trees)
 }
@@ -166,15 +165,17 @@ impl Composition<'_> {
 }
 
 /// Refuses a root that has not what is mounted on. `layers` are its trees, the
-/// uppermost first. It makes for a better message, before anything is made: the
+/// uppermost first; `made` are the names that are made before the launch. It makes for a better message, before anything is made: the
 /// child opens each anew, beneath the root's descriptor.
 pub(crate) fn wants_mount_points(
     path: &Path,
     layers: &[BorrowedFd<'_>],
+    made: &[&str],
     composition: &Composition<'_>,
 ) -> Result<(), Error> {
     let sys = composition.wants_sysfs().then_some("sys");
-    for name in MOUNT_POINTS.into_iter().chain(sys) {
+    let names = MOUNT_POINTS.into_iter().chain(sys);
+    for name in names.filter(|name| !made.contains(name)) {
         expect(path, layers, name, Found::Directory)?;
     }
     for mount in &composition.spec.mounts {
@@ -275,9 +276,9 @@ fn shared_base(composition: &Composition<'_>, all: &mut Vec<Tree>) -> Result<(),
         root.finish("", READ_ONLY, landlock::LIST_ONLY | landlock::READ_FILE)
             .map_err(made)?,
     );
-    all.push(of_host(usr, "usr", false)?);
+    all.push(of_host(usr, "usr", Access::ReadOnly)?);
     if has_alternatives {
-        all.push(of_host(alternatives, "etc/alternatives", false)?);
+        all.push(of_host(alternatives, "etc/alternatives", Access::ReadOnly)?);
     }
     Ok(())
 }

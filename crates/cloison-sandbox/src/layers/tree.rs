@@ -15,12 +15,17 @@ use nix::sys::stat::{
     FchmodatFlags, Mode, SFlag, fchmodat, fstatat, makedev, mkdirat, mknodat, stat,
 };
 use nix::sys::statfs::{self, FsType};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 
 use crate::error::{Error, Refused};
 use crate::layers::landlock;
 use crate::spawner::errno;
-use crate::spec::{Root, Spec};
+use crate::spec::{Access, Root, Spec};
+
+/// What a mount of the host may forbid for the host's own sake: that it
+/// executes what stands there, or follows a link. It is decided anew for a copy.
+pub(crate) const HOSTS_ALONE: u64 = attribute::NO_EXEC | attribute::NO_SYMFOLLOW;
 
 /// What every mount has.
 pub(crate) const CONFINED: u64 = attribute::NO_SUID | attribute::NO_DEV;
@@ -184,7 +189,8 @@ impl Filling {
         const TRIES: u32 = 1000;
         const PAUSE: Duration = Duration::from_millis(1);
         let seal = |mount: &OwnedFd| {
-            host::set_mount_attributes(mount.as_fd(), attributes, None, Reach::One).map_err(errno)
+            host::set_mount_attributes(mount.as_fd(), attributes, 0, None, Reach::One)
+                .map_err(errno)
         };
         match host::open_tree(Some(self.mount.as_fd()), c"", Reach::One).map_err(errno) {
             Ok(second) => seal(&second).map(|()| second),
@@ -245,58 +251,99 @@ fn kernels_own(file: &OwnedFd, device: u64) -> Result<Option<&'static str>, Errn
     Ok(is_dev.then_some("devtmpfs"))
 }
 
-/// Opens what is to be shown inside; says whether it is a directory.
-///
-/// The path is the operator's: links in it are followed.
-fn source(path: &Path) -> Result<(OwnedFd, bool), Error> {
-    let failed = |errno| Error::host_path(path, errno);
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let source = open(path, flags, Mode::empty()).map_err(failed)?;
-    let status = fstatat(&source, c"", AtFlags::AT_EMPTY_PATH).map_err(failed)?;
-    let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
-    if kind != SFlag::S_IFDIR && kind != SFlag::S_IFREG {
-        return Err(Refused::MountSource(path.to_owned()).into());
+/// What of the host is to be shown inside.
+struct Source {
+    file: OwnedFd,
+    is_directory: bool,
+    flags: FsFlags,
+}
+
+impl Source {
+    /// Opens it. The path is the operator's: links in it are followed.
+    fn open(path: &Path, access: Access) -> Result<Self, Error> {
+        let failed = |errno| Error::host_path(path, errno);
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let file = open(path, flags, Mode::empty()).map_err(failed)?;
+        let status = fstatat(&file, c"", AtFlags::AT_EMPTY_PATH).map_err(failed)?;
+        let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
+        if kind != SFlag::S_IFDIR && kind != SFlag::S_IFREG {
+            return Err(Refused::MountSource(path.to_owned()).into());
+        }
+        let root = stat("/").map_err(failed)?;
+        if (root.st_dev, root.st_ino) == (status.st_dev, status.st_ino) {
+            return Err(Refused::WholeHost(path.to_owned()).into());
+        }
+        if let Some(file_system) = kernels_own(&file, status.st_dev).map_err(failed)? {
+            let path = path.to_owned();
+            return Err(Refused::OfTheKernel { path, file_system }.into());
+        }
+        let flags = fstatvfs(&file).map_err(failed)?.flags();
+        if access == Access::ReadWrite {
+            is_writable(path, flags)?;
+        }
+        Ok(Self {
+            file,
+            is_directory: kind == SFlag::S_IFDIR,
+            flags,
+        })
     }
-    if let Some(file_system) = kernels_own(&source, status.st_dev).map_err(failed)? {
-        let path = path.to_owned();
-        return Err(Refused::OfTheKernel { path, file_system }.into());
+}
+
+/// Refuses one that the host itself does not write to.
+pub(crate) fn is_writable(path: &Path, flags: FsFlags) -> Result<(), Refused> {
+    if flags.contains(FsFlags::ST_RDONLY) {
+        return Err(Refused::ReadOnlyOnHost(path.to_owned()));
     }
-    Ok((source, kind == SFlag::S_IFDIR))
+    Ok(())
 }
 
 /// Refuses the paths of the host that [`of_host`] would.
 pub(crate) fn check_sources(spec: &Spec) -> Result<(), Error> {
     let root = match &spec.root {
-        Root::Directory { path, .. } => Some(path),
+        Root::Directory { path, access } => Some((path, *access)),
         // Opened in another way.
         Root::SharedBase | Root::Own(_) => None,
     };
-    let mounts = spec.mounts.iter().map(|mount| &mount.source);
+    let mounts = spec
+        .mounts
+        .iter()
+        .map(|mount| (&mount.source, mount.access));
     root.into_iter()
         .chain(mounts)
-        .try_for_each(|path| source(path).map(drop))
+        .try_for_each(|(path, access)| Source::open(path, access).map(drop))
 }
 
 /// A detached copy of a tree of the host. Mounts beneath it do not come along.
-pub(crate) fn of_host(path: &Path, target: &str, writable: bool) -> Result<Tree, Error> {
+///
+/// What the host executes nothing of is not executed inside either, but for a
+/// root (an empty `target`): there is nothing else to execute.
+pub(crate) fn of_host(path: &Path, target: &str, access: Access) -> Result<Tree, Error> {
     let failed = |errno| Error::host_path(path, errno);
-    let (source, is_directory) = source(path)?;
-    let mount = host::open_tree(Some(source.as_fd()), c"", Reach::One)
+    let source = Source::open(path, access)?;
+    let mount = host::open_tree(Some(source.file.as_fd()), c"", Reach::One)
         .map_err(errno)
         .map_err(failed)?;
-    let attributes = if writable {
-        CONFINED
-    } else {
-        CONFINED | attribute::READ_ONLY
-    };
-    host::set_mount_attributes(mount.as_fd(), attributes, None, Reach::One)
-        .map_err(errno)
-        .map_err(failed)?;
-    let access = match (writable, is_directory) {
-        (true, true) => landlock::WRITE_TREE,
-        (true, false) => landlock::WRITE_FILE,
-        (false, true) => landlock::READ_TREE,
-        (false, false) => landlock::READ_FILE,
+    let mut attributes = CONFINED;
+    if access == Access::ReadOnly {
+        attributes |= attribute::READ_ONLY;
+    }
+    if source.flags.contains(FsFlags::ST_NOEXEC) && !target.is_empty() {
+        attributes |= attribute::NO_EXEC;
+    }
+    host::set_mount_attributes(
+        mount.as_fd(),
+        attributes,
+        HOSTS_ALONE & !attributes,
+        None,
+        Reach::One,
+    )
+    .map_err(errno)
+    .map_err(failed)?;
+    let access = match (access, source.is_directory) {
+        (Access::ReadWrite, true) => landlock::WRITE_TREE,
+        (Access::ReadWrite, false) => landlock::WRITE_FILE,
+        (Access::ReadOnly, true) => landlock::READ_TREE,
+        (Access::ReadOnly, false) => landlock::READ_FILE,
     };
     Ok(Tree {
         mount,

@@ -177,6 +177,8 @@ pub(super) fn compose(
     let kept = capabilities::kept(spec)?;
 
     let made = |errno| Error::prepare("/dev", errno);
+    // Before the root, whose layer on disk may be made for this launch.
+    let asked = root::mounts(composition)?;
     let root::Base {
         trees: mut base,
         overlay,
@@ -187,7 +189,6 @@ pub(super) fn compose(
     let (terminal, streams) = open_streams(io.streams, || open_terminal(&pts).map_err(made))?;
     base.push(composition.prepared.devices().tree().map_err(made)?);
     base.push(pts);
-    let asked = root::mounts(composition)?;
     let covers = covers::prepare(composition)?;
     let credentials = late::credentials(composition)
         .map_err(|errno| Error::prepare("/run/credentials", errno))?;
