@@ -66,6 +66,7 @@ const CASES: &[Case] = &[
     )
     .lasting_s(120),
     Case::new("stop_thaws_what_is_frozen_meanwhile", verbs::stop_refrozen).lasting_s(90),
+    Case::new("stop_tells_what_is_kept_frozen", cgroups::kept_frozen).lasting_s(90),
     Case::new("verbs_explain_what_they_refuse", verbs::explained),
     Case::new("exec_has_the_operators_terminal", terminal::of_exec),
     Case::new("stop_ends_a_sandbox_and_its_launcher", verbs::stop),

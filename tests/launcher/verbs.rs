@@ -202,7 +202,6 @@ pub(crate) fn exec_held_output() -> Outcome {
         .end_within(limit);
         ended.wants(0, &["holds its output"]);
         assert!(taken.text().contains("started\n"), "{script}");
-        end(exec_in("holder", &["sh", "-c", "kill -9 -1"]));
     }
     // Of the command itself everything arrives, however late it is read.
     let script = "head -c 300000 /dev/zero | tr '\\0' x; echo end";
@@ -245,7 +244,8 @@ impl Drop for NamedFile {
 
 /// Somebody freezes while somebody stops.
 pub(crate) fn stop_refrozen() -> Outcome {
-    let script = "for i in 1 2 3 4 5 6; do sleep 1000 & done; wait";
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 1000 & done; \
+                  while :; do sleep 0.01; done";
     let running = Running::named("refrozen", &["sh", "-c", script]);
     let places = &record("refrozen").unwrap()["cgroups"];
     let place = places.as_object().unwrap().iter();
@@ -264,7 +264,7 @@ pub(crate) fn stop_refrozen() -> Outcome {
         let mut times = 0;
         while begun.elapsed() < Duration::from_secs(3) {
             times += usize::from(fs::write(&freezer, "FROZEN").is_ok());
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_micros(500));
         }
         times
     });
