@@ -16,15 +16,22 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// A status that could not be had is asked for again.
 pub(crate) fn reaps() -> Outcome {
     each("wait4", |run| {
-        run.ran && run.said.as_ref().is_some_and(|said| said.launch["status"] == "Exited(0)")
+        run.ran
+            && run
+                .said
+                .as_ref()
+                .is_some_and(|said| said.launch["status"] == "Exited(0)")
     })
 }
 
 /// An init that keeps the command's pipes open would keep whoever reads them.
 pub(crate) fn closes() -> Outcome {
     each("close_range", |run| {
-        let status = run.said.as_ref().map(|said| &said.launch["status"]);
-        status.is_some_and(|status| *status == "Exited(125)")
+        // Whether it is looked at before or after it has ended.
+        run.said.as_ref().is_some_and(|said| {
+            said.launch["status"] == "Exited(125)"
+                || said.launch["started"] == true && said.launch["shape"] == "Died"
+        })
     })
 }
 

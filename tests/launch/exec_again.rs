@@ -178,7 +178,10 @@ fn named() -> Outcome {
     let error = sandbox
         .exec(&command(&["true", &large]), null())
         .unwrap_err();
-    assert!(error.to_string().contains("200600 bytes: at most 131072"), "{error}");
+    assert!(
+        error.to_string().contains("200600 bytes: at most 131072"),
+        "{error}"
+    );
     let start = || sandbox.exec(&command(&["sleep", "1000"]), null());
     let running: Vec<_> = (0..32).map(|_| start().unwrap()).collect();
     let error = start().unwrap_err();
