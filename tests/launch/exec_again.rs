@@ -179,7 +179,7 @@ fn named() -> Outcome {
         .exec(&command(&["true", &large]), null())
         .unwrap_err();
     assert!(
-        error.to_string().contains("200600 bytes: at most 131072"),
+        error.to_string().contains("bytes: at most 131072 can be"),
         "{error}"
     );
     let start = || sandbox.exec(&command(&["sleep", "1000"]), null());
