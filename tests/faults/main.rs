@@ -6,6 +6,7 @@ mod allowed;
 mod calls;
 mod controls;
 mod ground;
+mod init;
 mod kills;
 mod mishaps;
 mod steps;
@@ -37,6 +38,8 @@ const CASES: &[Case] = &[
         calls::of_the_spawner,
     )
     .lasting_s(600),
+    Case::new("init_asks_again_for_a_status", init::reaps).lasting_s(120),
+    Case::new("init_that_closes_nothing_ends", init::closes).lasting_s(120),
     Case::new(
         "killed_caller_leaves_nothing_at_its_next_start",
         kills::library,

@@ -46,10 +46,10 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// A directory that only we may enter; it goes away with this.
-struct Private(PathBuf);
+pub(crate) struct Private(pub(crate) PathBuf);
 
 impl Private {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("cloison-{name}"));
         DirBuilder::new().mode(0o700).create(&path).unwrap();
         Self(path)
@@ -65,7 +65,7 @@ impl Drop for Private {
     }
 }
 
-fn launch(spec: &Spec, directory: &Private) -> Sandbox {
+pub(crate) fn launch(spec: &Spec, directory: &Private) -> Sandbox {
     let mut prepared = Prepared::with_network(spec, NetworkNamespace::create().unwrap()).unwrap();
     let path = directory.0.join(spec.name.as_str());
     prepared.exec = Some(ExecListener::bind(&path).unwrap());
@@ -74,20 +74,20 @@ fn launch(spec: &Spec, directory: &Private) -> Sandbox {
     plan.hold().unwrap().start().unwrap()
 }
 
-fn sleeper(name: &str) -> Spec {
+pub(crate) fn sleeper(name: &str) -> Spec {
     spec(name, &["/usr/bin/sleep", "1000"])
 }
 
-fn command(words: &[&str]) -> Exec {
+pub(crate) fn command(words: &[&str]) -> Exec {
     Exec::new(words.iter().map(|word| (*word).to_owned()).collect())
 }
 
-fn null() -> Streams {
+pub(crate) fn null() -> Streams {
     Io::null().unwrap().streams
 }
 
 /// Streams of which all output arrives here.
-fn captured() -> (Streams, File) {
+pub(crate) fn captured() -> (Streams, File) {
     let (output, input) = std::io::pipe().unwrap();
     let stdout = OwnedFd::from(input);
     let stderr = stdout.try_clone().unwrap();
@@ -99,7 +99,7 @@ fn captured() -> (Streams, File) {
     (streams, OwnedFd::from(output).into())
 }
 
-fn output_of(sandbox: &Sandbox, words: &[&str]) -> (String, ExitStatus) {
+pub(crate) fn output_of(sandbox: &Sandbox, words: &[&str]) -> (String, ExitStatus) {
     let (streams, mut output) = captured();
     let mut execution = sandbox.exec(&command(words), streams).unwrap();
     let mut text = String::new();
@@ -225,13 +225,14 @@ fn not_there() -> Outcome {
     let mut elsewhere = command(&["true"]);
     elsewhere.working_directory = "/nosuch".into();
     let error = sandbox.exec(&elsewhere, null()).unwrap_err();
-    assert!(matches!(error, ExecError::Step { .. }), "{error:?}");
+    assert!(matches!(error, ExecError::Directory { .. }), "{error:?}");
     for bad in [&[][..], &["a/b"], &[""], &["/a\0b"]] {
         let error = refused(bad);
         assert!(matches!(error, ExecError::Refused(_)), "{error:?}");
     }
     let large = "x".repeat(200_000);
-    assert!(matches!(refused(&["true", &large]), ExecError::TooLarge));
+    let error = refused(&["true", &large]);
+    assert!(matches!(error, ExecError::TooLarge { .. }), "{error:?}");
     // And it goes on.
     let mut execution = sandbox.exec(&command(&["true"]), null()).unwrap();
     assert_eq!(execution.wait().unwrap(), ExitStatus::Exited(0));
@@ -316,7 +317,7 @@ fn many() -> Outcome {
     let start = || sandbox.exec(&command(&["sleep", "1000"]), null());
     let running: Vec<Execution> = (0..32).map(|_| start().unwrap()).collect();
     let error = start().unwrap_err();
-    assert!(matches!(error, ExecError::Full(_)), "{error:?}");
+    assert!(matches!(error, ExecError::TooMany), "{error:?}");
     drop(running);
     assert!(eventually(|| start().is_ok()), "no place became free");
     sandbox.remove().unwrap();

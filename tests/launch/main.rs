@@ -5,6 +5,7 @@ mod broken;
 mod callers;
 mod covered;
 mod exec;
+mod exec_again;
 mod fields;
 mod ground;
 mod order;
@@ -13,6 +14,7 @@ mod prepared;
 mod probe;
 mod quiet;
 mod sockets;
+mod stops;
 mod threads;
 
 use std::process::ExitCode;
@@ -138,7 +140,9 @@ fn main() -> ExitCode {
         quiet::act();
         return ExitCode::SUCCESS;
     }
-    let all = CASES.iter().chain(exec::CASES).chain(BROKEN);
+    let all = [CASES, exec::CASES, exec_again::CASES, stops::CASES, BROKEN]
+        .into_iter()
+        .flatten();
     let cases: Vec<Case> = all.copied().collect();
     cloison_tests::main(cases.leak())
 }

@@ -5,11 +5,12 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use cloison_sandbox::{Cgroup, Hierarchies, SandboxName};
+use cloison_sandbox::{Cgroup, Hierarchies, Hierarchy, SandboxName};
 use cloison_tests::Outcome;
 
-use super::ground::{Running, end, lives, record, run, sandbox_of, state, wait_until};
+use super::ground::{Running, cloison, end, lives, record, run, sandbox_of, state, wait_until};
 
 const RECORD: &str = "/run/cloison/fallen.json";
 
@@ -57,6 +58,32 @@ pub(crate) fn killed_halfway() -> Outcome {
     assert_eq!(state(), [""; 0]);
     elsewhere.remove().unwrap();
     Outcome::Passed
+}
+
+/// What somebody froze as a whole nobody can thaw from beneath, and nothing in
+/// it is stuck in the kernel.
+pub(crate) fn kept_frozen() -> Outcome {
+    let mut elsewhere = cgroup("elsewhere");
+    let orphan = kill_launcher_in(&elsewhere);
+    if elsewhere.freeze().is_err() {
+        return Outcome::Failed("nothing can be frozen".to_owned());
+    }
+    let stop = || cloison(&["stop", "fallen", "--timeout-s", "0"]);
+    let stopping = Running::start(&mut stop()).end_within(Duration::from_secs(40));
+    elsewhere.thaw().unwrap();
+    // One of version 2 dies frozen.
+    if elsewhere.membership().keys().any(is_freezer) {
+        stopping.wants(125, &["somebody keeps it frozen", "remedy"]);
+        wait_until("its end", || !lives(orphan));
+        end(run(&["true"])).wants(0, &[]);
+    }
+    assert_eq!(state(), [""; 0]);
+    elsewhere.remove().unwrap();
+    Outcome::Passed
+}
+
+fn is_freezer(hierarchy: &Hierarchy) -> bool {
+    hierarchy.has_controller("freezer")
 }
 
 pub(crate) fn not_ours() -> Outcome {

@@ -141,6 +141,20 @@ impl Running {
         Ended::new(&self.child.wait_with_output().unwrap())
     }
 
+    /// Its end, which nobody waits for any longer than this.
+    #[track_caller]
+    pub(crate) fn end_within(mut self, limit: Duration) -> Ended {
+        let begun = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            if begun.elapsed() > limit {
+                self.child.kill().unwrap();
+                panic!("it has not come back: {:?}", self.end());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.end()
+    }
+
     pub(crate) fn terminate(self) -> Ended {
         self.signal(Signal::SIGTERM);
         self.end()

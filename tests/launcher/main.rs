@@ -32,6 +32,7 @@ const CASES: &[Case] = &[
     Case::new("both_outputs_in_one_file_keep_their_order", streams::order),
     Case::new("file_on_stdout_cannot_be_truncated", streams::truncate),
     Case::new("closed_output_ends_the_command_quietly", streams::closed),
+    Case::new("output_that_is_lost_is_an_error", streams::full),
     Case::new("sandbox_holds_no_stream_of_the_caller", streams::own),
     Case::new("terminal_is_the_sandboxs_own", terminal::own),
     Case::new("size_is_passed_on", terminal::size),
@@ -59,6 +60,14 @@ const CASES: &[Case] = &[
     Case::new("exec_runs_a_command_beside_another", verbs::exec),
     Case::new("exec_says_why_it_started_nothing", verbs::exec_refused),
     Case::new("exec_hands_on_signals_and_hangs_up", verbs::exec_signals),
+    Case::new(
+        "exec_waits_for_no_background_child",
+        verbs::exec_held_output,
+    )
+    .lasting_s(120),
+    Case::new("stop_thaws_what_is_frozen_meanwhile", verbs::stop_refrozen).lasting_s(90),
+    Case::new("stop_tells_what_is_kept_frozen", cgroups::kept_frozen).lasting_s(90),
+    Case::new("verbs_explain_what_they_refuse", verbs::explained),
     Case::new("exec_has_the_operators_terminal", terminal::of_exec),
     Case::new("stop_ends_a_sandbox_and_its_launcher", verbs::stop),
     Case::new("stop_removes_what_a_dead_launcher_left", verbs::stop_dead),

@@ -3,10 +3,11 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use cloison_tests::Outcome;
 
-use super::ground::{Running, end, run, state};
+use super::ground::{Ended, Running, cloison, end, run, state};
 
 pub(crate) fn pipes() -> Outcome {
     let sent: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
@@ -73,6 +74,31 @@ pub(crate) fn closed() -> Outcome {
     assert_eq!(ended.err, "");
     assert_eq!(state(), [""; 0]);
     Outcome::Passed
+}
+
+/// What could not be written is not as if it had been.
+pub(crate) fn full() -> Outcome {
+    let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = run(&["echo", "hi"]);
+    command.stdout(full());
+    end_with_stderr(command).wants(125, &["writing the output", "No space left"]);
+    let running = Running::named("filled", &["sleep", "1000"]);
+    let mut command = cloison(&["exec", "filled", "--", "echo", "hi"]);
+    command.stdout(full());
+    end_with_stderr(command).wants(125, &["writing the output", "No space left"]);
+    let mut command = cloison(&["exec", "filled", "--", "sh", "-c", "exit 3"]);
+    command.stdout(full());
+    // Nothing was lost.
+    end_with_stderr(command).wants(3, &[]);
+    running.terminate().wants(143, &[]);
+    assert_eq!(state(), [""; 0]);
+    Outcome::Passed
+}
+
+/// Runs it to its end with the output that it has.
+fn end_with_stderr(mut command: Command) -> Ended {
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    Running { child }.end_within(Duration::from_secs(30))
 }
 
 pub(crate) fn own() -> Outcome {

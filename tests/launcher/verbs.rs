@@ -1,13 +1,16 @@
 //! exec, stop, freeze and thaw.
 
-use std::io::Write;
+use std::fs;
+use std::io::{Read, Write};
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cloison_tests::Outcome;
 use nix::sys::signal::Signal;
 
-use super::ground::{Running, cloison, end, exec_sockets, lives, sandbox_of, state, wait_until};
+use super::ground::{
+    Running, cloison, end, exec_sockets, lives, record, sandbox_of, state, wait_until,
+};
 
 const SLEEP: [&str; 2] = ["sleep", "1000"];
 
@@ -176,6 +179,150 @@ pub(crate) fn freeze() -> Outcome {
     ended.wants(0, &[]);
     assert_eq!(ended.out, "frost was frozen and is killed\n");
     running.end().wants(137, &[]);
+    nothing_is_left();
+    Outcome::Passed
+}
+
+/// A background child of the command has its output, and goes on.
+pub(crate) fn exec_held_output() -> Outcome {
+    let running = Running::named("holder", &SLEEP);
+    let limit = Duration::from_secs(20);
+    for script in [
+        "sleep 1000 & echo started",
+        // Something comes all the time, and what the command wrote is behind it.
+        "(while :; do echo more; sleep 0.01; done) & echo started",
+        "(while :; do echo more; done) & echo started",
+    ] {
+        let mut command = exec_in("holder", &["sh", "-c", script]);
+        let taken = NamedFile::new("/tmp/held-output");
+        let child = command.stdout(taken.writer()).stderr(Stdio::piped());
+        let ended = Running {
+            child: child.spawn().unwrap(),
+        }
+        .end_within(limit);
+        ended.wants(0, &["holds its output"]);
+        assert!(taken.text().contains("started\n"), "{script}");
+    }
+    // Of the command itself everything arrives, however late it is read.
+    let script = "head -c 300000 /dev/zero | tr '\\0' x; echo end";
+    let mut slow = Running::start(&mut exec_in("holder", &["sh", "-c", script]));
+    std::thread::sleep(Duration::from_secs(6));
+    let mut read = Vec::new();
+    let mut output = slow.child.stdout.take().unwrap();
+    output.read_to_end(&mut read).unwrap();
+    assert_eq!(read.len(), 300_004);
+    let ended = slow.end_within(limit);
+    ended.wants(0, &[]);
+    assert_eq!(ended.err, "");
+    running.terminate().wants(143, &[]);
+    nothing_is_left();
+    Outcome::Passed
+}
+
+struct NamedFile(&'static str);
+
+impl NamedFile {
+    fn new(path: &'static str) -> Self {
+        Self(path)
+    }
+
+    fn writer(&self) -> fs::File {
+        fs::File::create(self.0).unwrap()
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.0).unwrap()
+    }
+}
+
+impl Drop for NamedFile {
+    fn drop(&mut self) {
+        // It is of the stage, which goes away.
+        let _removed = fs::remove_file(self.0);
+    }
+}
+
+/// Somebody freezes while somebody stops.
+pub(crate) fn stop_refrozen() -> Outcome {
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 1000 & done; \
+                  while :; do sleep 0.01; done";
+    let running = Running::named("refrozen", &["sh", "-c", script]);
+    let places = &record("refrozen").unwrap()["cgroups"];
+    let place = places.as_object().unwrap().iter();
+    let place = place
+        .filter(|(hierarchy, _)| hierarchy.contains("freezer"))
+        .filter_map(|(_, path)| path.as_str())
+        .map(|path| format!("/sys/fs/cgroup/freezer{path}/freezer.state"))
+        .find(|path| fs::exists(path).unwrap());
+    let Some(state) = place else {
+        end(cloison(&["stop", "refrozen", "--timeout-s", "0"])).wants(0, &[]);
+        return Outcome::Skipped("a freezer of version 1 is not mounted".to_owned());
+    };
+    let freezer = state.clone();
+    let freezing = std::thread::spawn(move || {
+        let begun = Instant::now();
+        let mut times = 0;
+        while begun.elapsed() < Duration::from_secs(3) {
+            times += usize::from(fs::write(&freezer, "FROZEN").is_ok());
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        times
+    });
+    let mut stop = cloison(&["stop", "refrozen", "--timeout-s", "0"]);
+    let stopping = Running::start(&mut stop);
+    let times = freezing.join().unwrap();
+    let begun = Instant::now();
+    let mut stopping = stopping;
+    while stopping.child.try_wait().unwrap().is_none() && begun.elapsed().as_secs() < 30 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Whatever came of it: nothing may stay frozen. It is gone with its sandbox.
+    let _gone = fs::write(&state, "THAWED");
+    let ended = stopping.end_within(Duration::from_secs(20));
+    assert!(times > 0, "nothing was frozen: blind");
+    ended.wants(0, &[]);
+    running.end_within(Duration::from_secs(20)).wants(137, &[]);
+    nothing_is_left();
+    Outcome::Passed
+}
+
+/// What is wrong is named, and what to do.
+pub(crate) fn explained() -> Outcome {
+    let running = Running::named("explained", &SLEEP);
+    let mut elsewhere = cloison(&["exec", "explained", "--directory", "/no/such", "--", "true"]);
+    elsewhere.stdin(Stdio::null());
+    end(elsewhere).wants(125, &["/no/such", "ENOENT", "remedy"]);
+    let large = "x".repeat(131_000);
+    end(exec_in("explained", &["true", &large])).wants(125, &["131", "bytes", "remedy"]);
+    for signal in ["64", "0", "32", "RTMIN"] {
+        let mut stop = cloison(&["stop", "explained", "--signal", signal]);
+        stop.stdin(Stdio::null());
+        end(stop).wants(125, &["1 to 31"]);
+    }
+    // A directory that nobody keeps records in is not one in which nothing runs.
+    for words in [
+        &["stop", "--state", "/no/state", "explained"][..],
+        &["freeze", "--state", "/no/state", "explained"],
+        &["inspect", "--state", "/no/state", "explained"],
+        &["exec", "--state", "/no/state", "explained", "--", "true"],
+    ] {
+        end(cloison(words)).wants(125, &["/no/state", "remedy"]);
+    }
+    // One that is being launched has a record, and no process yet.
+    let path = "/run/cloison/explained.json";
+    let whole = fs::read(path).unwrap();
+    let mut record = record("explained").unwrap();
+    record["sandbox"] = serde_json::Value::Null;
+    fs::write(path, record.to_string()).unwrap();
+    for words in [
+        &["stop", "explained"][..],
+        &["inspect", "explained"],
+        &["exec", "explained", "--", "true"],
+    ] {
+        end(cloison(words)).wants(125, &["explained is being launched", "remedy"]);
+    }
+    fs::write(path, whole).unwrap();
+    running.terminate().wants(143, &[]);
     nothing_is_left();
     Outcome::Passed
 }

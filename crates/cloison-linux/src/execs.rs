@@ -9,13 +9,11 @@
 use core::ptr::addr_of_mut;
 
 use crate::child::cloison_child_entry;
-use crate::message::{Answer, CLD_EXITED, CLD_KILLED, Place};
+use crate::message::{Answer, CLD_EXITED, CLD_KILLED, EXECS_MAX, Place};
 use crate::socket::{Rights, receive, send};
 use crate::steps::{IMAGE_BYTES_MAX, Image};
 use crate::sys::{Errno, Result, by_value, check, close, exit, nr, raw};
 
-/// How many processes one init minds at a time.
-const EXECS_MAX: usize = 32;
 /// Signals, listener, and one connection for each process.
 const POLLED: usize = 2 + EXECS_MAX;
 
@@ -53,7 +51,7 @@ impl Polled {
 struct Exec {
     /// 0: none yet.
     pid: u64,
-    /// Who asked; [`NOBODY`] once that end is closed.
+    /// Who asked.
     connection: i32,
 }
 
@@ -138,17 +136,16 @@ impl Execs {
         } else {
             (CLD_KILLED, signal)
         };
-        if exec.connection != NOBODY {
-            tell(exec.connection, Answer::ENDED, code, detail);
-            close(exec.connection);
-        }
+        tell(exec.connection, Answer::ENDED, code, detail);
+        close(exec.connection);
         *exec = Exec::FREE;
     }
 }
 
 impl Exec {
     /// Takes what came: the socket of a process to make, or a signal to hand
-    /// on. When nobody is there any more it is as when a terminal hangs up.
+    /// on. When nobody is there any more it is as when a terminal hangs up:
+    /// a process that goes on all the same is nobody's, and takes no place.
     fn hear(&mut self) {
         let mut signal: [u64; 1] = [0];
         let mut rights = Rights::new();
@@ -190,9 +187,9 @@ impl Exec {
 
     fn hang_up(&mut self) {
         close(self.connection);
-        self.connection = NOBODY;
-        if self.pid != 0 {
-            let group = self.pid.wrapping_neg();
+        let Self { pid, .. } = core::mem::replace(self, Self::FREE);
+        if pid != 0 {
+            let group = pid.wrapping_neg();
             for signal in [SIGHUP, SIGCONT] {
                 let _gone = by_value(nr::KILL, [group, signal, 0, 0, 0, 0]);
             }

@@ -54,7 +54,9 @@ pub unsafe fn run(arguments: *const *const u8, environment: *const *const u8) ->
     }
     // SAFETY: the caller's promise: at least three entries.
     let command = unsafe { start(mode, arguments, environment) };
-    keep_only(signals as u64, listener);
+    if !keep_only(signals as u64, listener) {
+        fail(EXIT_INIT_FAILED, "closing what is the command's alone failed");
+    }
     let mut execs = Execs::new(listener);
     loop {
         match execs.wait(signals as i32) {
@@ -113,8 +115,9 @@ fn close_on_exec(descriptor: i32) -> Result<i64> {
     by_value(nr::FCNTL, [descriptor as u64, F_SETFD, 1, 0, 0, 0])
 }
 
-/// Closes all but these: a pipe that the command closes must end.
-fn keep_only(signals: u64, listener: Option<i32>) {
+/// Closes all but these: a pipe that the command closes must end. Whether that
+/// was done.
+fn keep_only(signals: u64, listener: Option<i32>) -> bool {
     let other = listener.map_or(signals, |listener| listener as u64);
     let (low, high) = (signals.min(other), signals.max(other));
     let last = u64::from(u32::MAX);
@@ -125,14 +128,25 @@ fn keep_only(signals: u64, listener: Option<i32>) {
     ] {
         if from <= to && to <= last {
             // SAFETY: close_range(2) takes numbers.
-            let _closed = unsafe { raw(nr::CLOSE_RANGE, [from, to, 0, 0, 0, 0]) };
+            let closed = check(unsafe { raw(nr::CLOSE_RANGE, [from, to, 0, 0, 0, 0]) });
+            if closed.is_err() {
+                return false;
+            }
         }
     }
+    true
 }
 
 /// Reaps every child; ends with the status of the command.
+///
+/// While this runs the command is a child that was not reaped, so the kernel
+/// has no reason to fail. The signal that led here does not come again: it is
+/// asked once more, and an init that cannot know ends the sandbox.
 fn reap(command: u64, execs: &mut Execs) {
     const WNOHANG: u64 = 1;
+    /// So often in a row.
+    const FAILURES_MAX: u32 = 16;
+    let mut failures: u32 = 0;
     loop {
         let mut status: i32 = 0;
         let at = &raw mut status as u64;
@@ -149,8 +163,13 @@ fn reap(command: u64, execs: &mut Execs) {
                     128 + signal
                 });
             }
-            Ok(pid) if pid > 0 => execs.ended(pid as u64, status),
-            _ => return,
+            Ok(pid) if pid > 0 => {
+                failures = 0;
+                execs.ended(pid as u64, status);
+            }
+            Ok(_) => return,
+            Err(_) if failures < FAILURES_MAX => failures = failures.wrapping_add(1),
+            Err(_) => exit(EXIT_INIT_FAILED),
         }
     }
 }

@@ -101,6 +101,10 @@ pub const CLD_EXITED: i32 = 1;
 /// The same for one that a signal ended.
 pub const CLD_KILLED: i32 = 2;
 
+/// How many processes that somebody asked for an init minds at a time. One
+/// that nobody waits for any more is not counted.
+pub const EXECS_MAX: usize = 32;
+
 /// The descriptor of the spawner's socket in the spawner.
 pub const SPAWNER_SOCKET: i32 = 0;
 /// The most children that one spawner watches.

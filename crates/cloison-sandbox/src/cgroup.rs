@@ -40,11 +40,21 @@ const INTERVAL: Duration = Duration::from_micros(500);
 /// this value, and that nobody has removed them through it. It does not tell
 /// you that a process is in them.
 ///
-/// Dropping it removes each directory that is empty by then and leaves the
-/// others without a word: call [`Cgroup::remove`] to hear of those.
+/// Dropping one that was made removes each directory that is empty by then and
+/// leaves the others without a word: call [`Cgroup::remove`] to hear of those.
+/// Dropping one that was taken over removes nothing: whoever made it may be
+/// about to launch into it.
 #[derive(Debug)]
 pub struct Cgroup {
     placements: Vec<Placement>,
+    origin: Origin,
+}
+
+/// How a [`Cgroup`] came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Made,
+    TakenOver,
 }
 
 impl Cgroup {
@@ -59,6 +69,7 @@ impl Cgroup {
     pub fn create(hierarchies: &Hierarchies, name: &SandboxName) -> Result<Self, CgroupError> {
         let mut made = Self {
             placements: Vec::with_capacity(hierarchies.len()),
+            origin: Origin::Made,
         };
         for mounted in hierarchies.mounted() {
             made.placements.push(Placement::make(mounted, name)?);
@@ -105,10 +116,7 @@ impl Cgroup {
         for parent in &parents {
             found.extend(Placement::find(parent, name)?);
         }
-        if found.is_empty() {
-            return Err(CgroupError::Absent { name: name.clone() });
-        }
-        Ok(Self { placements: found })
+        Self::found(found, name)
     }
 
     /// Takes over what an ended caller left of `NAME`, in the hierarchies
@@ -122,10 +130,17 @@ impl Cgroup {
         for mounted in hierarchies.mounted() {
             found.extend(Placement::find(mounted, name)?);
         }
-        if found.is_empty() {
+        Self::found(found, name)
+    }
+
+    fn found(placements: Vec<Placement>, name: &SandboxName) -> Result<Self, CgroupError> {
+        if placements.is_empty() {
             return Err(CgroupError::Absent { name: name.clone() });
         }
-        Ok(Self { placements: found })
+        Ok(Self {
+            placements,
+            origin: Origin::TakenOver,
+        })
     }
 
     /// Its directory in each hierarchy.
@@ -257,18 +272,25 @@ impl Cgroup {
     /// `cgroup.kill`: Linux 5.14, with a hierarchy of version 2 mounted.
     pub fn kill(&self) -> Result<(), CgroupError> {
         self.kill_all()?;
-        match self.thaw() {
-            // Without a freezer nothing is frozen.
-            Ok(()) | Err(CgroupError::NoFreezer) => {}
-            Err(error) => return Err(error),
-        }
+        self.let_die()?;
         let begun = Instant::now();
         for placement in &self.placements {
             while !placement.processes()?.is_empty() {
                 placement.pause(CgroupStep::Kill, begun, EMPTY_DEADLINE)?;
+                // Somebody may have frozen it meanwhile.
+                self.let_die()?;
             }
         }
         Ok(())
+    }
+
+    /// Thaws it, where it can have been frozen at all: a killed process of
+    /// version 1 does not end before.
+    pub(crate) fn let_die(&self) -> Result<(), CgroupError> {
+        match self.thaw() {
+            Ok(()) | Err(CgroupError::NoFreezer) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes it, and the cgroups beneath it, in every hierarchy. Ended
@@ -343,6 +365,9 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
+        if self.origin == Origin::TakenOver {
+            return;
+        }
         // A destructor has nobody to tell and must not wait: `remove` does.
         self.placements
             .retain(|placement| placement.remove().is_err());

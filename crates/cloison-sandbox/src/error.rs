@@ -103,6 +103,15 @@ pub enum Error {
         /// Why.
         errno: Errno,
     },
+    /// It was killed and stands still: somebody freezes it again and again, or
+    /// has frozen a cgroup above it. It ends when it is thawed.
+    #[error("process {0} was killed and cannot end: somebody keeps it frozen")]
+    KeptFrozen(i32),
+    /// It was killed and does not end, though nobody freezes it.
+    #[error(
+        "process {0} was killed and does not end: a process of the sandbox is stuck in the kernel"
+    )]
+    StaysAlive(i32),
     /// The process could not be signalled, or waited for.
     #[error("process {pid}: {errno}")]
     Process {

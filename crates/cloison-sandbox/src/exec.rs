@@ -3,7 +3,8 @@
 //! No process of the host ever enters: the init forks what is asked for, so
 //! that it has the namespaces, the filters, the keyring and the outer Landlock
 //! domain of process 1. The command of the sandbox is one layer deeper and can
-//! neither trace nor read what was started so.
+//! neither trace nor read what was started so. Two that were started so are in
+//! the same domain and can: see [`Sandbox::exec`](crate::Sandbox::exec).
 //!
 //! The init lies inside the wall. What it answers is an allegation, read with
 //! a deadline and without its descriptors.
@@ -16,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cloison_linux::host::{self, attribute};
-use cloison_linux::message::Answer;
+use cloison_linux::message::{Answer, EXECS_MAX, Place};
 use cloison_linux::steps::{IMAGE_BYTES_MAX, NONE, Op, Report};
 use nix::errno::Errno;
 
@@ -27,6 +28,7 @@ use crate::error::Refused;
 use crate::layers::command::{check_texts, variables};
 use crate::layers::mounts::open_peer;
 use crate::plan::{Streams, sockets};
+use crate::sandbox::ExitStatus;
 use crate::spawner::{errno, pair};
 use crate::steps::StepList;
 
@@ -142,9 +144,14 @@ pub enum ExecError {
         /// Why.
         errno: Errno,
     },
-    /// Command and environment together may have about 120 KiB.
-    #[error("command and environment are too large")]
-    TooLarge,
+    /// Command and environment do not fit into one request.
+    #[error("command and environment take {bytes} bytes: at most {bytes_max} can be")]
+    TooLarge {
+        /// What they take, with what else is in the request.
+        bytes: usize,
+        /// What they may take.
+        bytes_max: usize,
+    },
     /// Something that the start is made of could not be made.
     #[error("making {what}: {errno}")]
     Prepare {
@@ -153,10 +160,21 @@ pub enum ExecError {
         /// Why.
         errno: Errno,
     },
-    /// The init made no process: limits of the sandbox, or 32 commands are
-    /// running that were started so.
+    /// As many commands run as an init minds that were started so, and have
+    /// somebody who waits for them.
+    #[error("{EXECS_MAX} commands that were started so run in it, and its init minds no more")]
+    TooMany,
+    /// The init could make no process: the sandbox is at a limit, or the host.
     #[error("the init could make no process for it: {0}")]
     Full(Errno),
+    /// The working directory could not be entered.
+    #[error("the working directory {} cannot be entered: {errno}", path.display())]
+    Directory {
+        /// The directory, a path inside.
+        path: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
     /// A step of the new process failed.
     #[error("{step}: {errno}")]
     Step {
@@ -172,9 +190,13 @@ pub enum ExecError {
     /// hostile. Nothing was started and nothing will be.
     #[error("the sandbox's init did not answer in time: is it frozen?")]
     Deadline,
-    /// The sandbox, or the new process, ended before the command started.
+    /// The sandbox ended before the command started.
     #[error("the sandbox ended before the command started")]
     Ended,
+    /// The new process ended before it executed the command, and the sandbox
+    /// runs on: its command, of the same user, may signal it.
+    #[error("something inside ended it before the command started: {}", how(*.0))]
+    EndedInside(ExitStatus),
     /// What came is no answer of an init of ours.
     #[error("the sandbox's init gives answers that make no sense: it was taken over")]
     Nonsense,
@@ -200,12 +222,15 @@ impl ExecSocket {
         &self.path
     }
 
-    /// Starts a command in the sandbox. It ends with [`Execution`]: dropped
-    /// while it runs, it gets `SIGHUP`, as when a terminal hangs up.
+    /// Starts a command in the sandbox, as [`Sandbox::exec`] does, which says
+    /// who may read it. When [`Execution`] is dropped while it runs, it gets
+    /// `SIGHUP`, as when a terminal hangs up.
     ///
     /// With [`Streams::Terminal`] the command gets a terminal of its own, of a
     /// devpts that nothing inside can reach by name: the sandbox's command, of
     /// the same user, could open one in `/dev/pts` and read what is typed.
+    ///
+    /// [`Sandbox::exec`]: crate::Sandbox::exec
     ///
     /// # Errors
     /// [`ExecError`]: nothing was started.
@@ -235,14 +260,21 @@ impl ExecSocket {
         };
         let list = exec.steps(streams, terminal.is_some());
         let (connection, report) = self.send(&list)?;
-        await_start(&list, &connection, &report)?;
+        match await_start(exec, &list, &report) {
+            Ok(()) => {}
+            Err(ExecError::Ended) => return Err(why_ended(&connection)),
+            Err(error) => return Err(error),
+        }
         Ok(Execution::started(connection, terminal))
     }
 
     fn send(&self, list: &StepList) -> Result<(OwnedFd, OwnedFd), ExecError> {
         let block = list.finish();
         if block.len() * 8 > IMAGE_BYTES_MAX {
-            return Err(ExecError::TooLarge);
+            return Err(ExecError::TooLarge {
+                bytes: block.len() * 8,
+                bytes_max: IMAGE_BYTES_MAX,
+            });
         }
         let connection = listener::connect(&self.path)?;
         let (report, theirs) = pair().map_err(prepare("a pair of sockets"))?;
@@ -271,41 +303,48 @@ fn send(
 }
 
 /// Lets the new process go on once it is ready, and sees it execute.
-fn await_start(list: &StepList, connection: &OwnedFd, report: &OwnedFd) -> Result<(), ExecError> {
-    match receive(list, report)? {
+/// [`ExecError::Ended`]: it has ended, whoever did that.
+fn await_start(exec: &Exec, list: &StepList, report: &OwnedFd) -> Result<(), ExecError> {
+    match receive(exec, list, report)? {
         Some(found) if found.kind == Report::HELD => {}
         Some(_) => return Err(ExecError::Nonsense),
-        None => return Err(why_ended(connection)),
+        None => return Err(ExecError::Ended),
     }
     match nix::unistd::write(report, b"1") {
         Ok(_) => {}
         Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(ExecError::Ended),
         Err(errno) => return Err(prepare("the start")(errno)),
     }
-    match receive(list, report)? {
+    match receive(exec, list, report)? {
         // End of file: the socket went away with the exec.
         None => Ok(()),
         Some(_) => Err(ExecError::Nonsense),
     }
 }
 
-fn receive(list: &StepList, report: &OwnedFd) -> Result<Option<Report>, ExecError> {
+fn receive(exec: &Exec, list: &StepList, report: &OwnedFd) -> Result<Option<Report>, ExecError> {
     match host::receive_report(report.as_fd()).map_err(errno) {
-        Ok(Some(found)) if found.kind == Report::FAILED => Err(failed(list, &found)),
+        Ok(Some(found)) if found.kind == Report::FAILED => Err(failed(exec, list, &found)),
         Ok(found) => Ok(found),
+        // What was sent to it, it has not read.
+        Err(Errno::ECONNRESET) => Err(ExecError::Ended),
         Err(Errno::EAGAIN) => Err(ExecError::Deadline),
         Err(Errno::EPROTO) => Err(ExecError::Nonsense),
         Err(errno) => Err(prepare("the answer")(errno)),
     }
 }
 
-fn failed(list: &StepList, report: &Report) -> ExecError {
+fn failed(exec: &Exec, list: &StepList, report: &Report) -> ExecError {
     let errno = Errno::from_raw(report.errno);
     let step = usize::try_from(report.step)
         .ok()
         .and_then(|at| list.steps().get(at));
     match step {
         Some(step) if step.op == Op::ExecuteFound => ExecError::Execute(errno),
+        Some(step) if step.op == Op::EnterDirectory => ExecError::Directory {
+            path: exec.working_directory.clone(),
+            errno,
+        },
         Some(step) => ExecError::Step {
             step: crate::plan::describe(step.op),
             errno,
@@ -314,14 +353,28 @@ fn failed(list: &StepList, report: &Report) -> ExecError {
     }
 }
 
-/// What the init says of a process that never reported.
+/// What the init says of a process that ended before it executed anything, or
+/// was never made. An init that is gone says nothing.
 fn why_ended(connection: &OwnedFd) -> ExecError {
     match execution::answer(connection) {
-        Ok(Some(answer)) if answer.kind == Answer::REFUSED => {
-            ExecError::Full(Errno::from_raw(answer.code))
-        }
+        Ok(Some(answer)) => match answer.kind {
+            Answer::REFUSED if answer.detail == Place::Table as i32 => ExecError::TooMany,
+            Answer::REFUSED => ExecError::Full(Errno::from_raw(answer.code)),
+            Answer::ENDED => ExecError::EndedInside(ExitStatus::of_answer(&answer)),
+            _ => ExecError::Nonsense,
+        },
+        Ok(None) | Err(Errno::ECONNRESET) => ExecError::Ended,
+        Err(Errno::EAGAIN) => ExecError::Deadline,
         Err(Errno::EPROTO) => ExecError::Nonsense,
-        _ => ExecError::Ended,
+        Err(errno) => prepare("what the init says")(errno),
+    }
+}
+
+fn how(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Exited(code) => format!("code {code}"),
+        ExitStatus::Signaled(signal) => format!("signal {signal}"),
+        ExitStatus::Unknown => "nobody knows how".to_owned(),
     }
 }
 

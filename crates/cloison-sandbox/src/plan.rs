@@ -125,7 +125,11 @@ impl Prepared {
                     Hierarchy::V1(_) => placement.entry(),
                 })
             }
-            Descriptor::ExecListener => self.exec.as_ref().map_or(user, AsFd::as_fd),
+            // Renewed before it was planned.
+            Descriptor::ExecListener => {
+                let listener = self.exec.as_ref().and_then(ExecListener::socket);
+                listener.unwrap_or(user)
+            }
         }
     }
 }

@@ -77,6 +77,11 @@ pub enum Stopped {
 const UNREAPED_MAX: u32 = 500;
 const UNREAPED_PAUSE: Duration = Duration::from_millis(1);
 
+/// How long a killed sandbox may take to end, and how often it is thawed
+/// meanwhile.
+const END_DEADLINE: Duration = Duration::from_secs(10);
+const THAW_INTERVAL_MS: u8 = 2;
+
 /// A running sandbox.
 ///
 /// It lives on when this is dropped, and when the caller ends; its cgroup
@@ -215,9 +220,16 @@ impl Sandbox {
 
     /// Starts a second command in it, through its init.
     ///
+    /// The sandbox's command can neither trace nor read what is started so.
+    /// What was started so before can: it has the same rights, and a tenant who
+    /// got it to run a program of his (each file inside may be his) has a
+    /// process that reads the environment and memory of the next one. Hand no
+    /// secret to a command in a sandbox that its tenant controls.
+    ///
     /// # Errors
-    /// [`ExecError::NoListener`] where [`Prepared::exec`] was not set, and
-    /// [`ExecError`]: nothing was started.
+    /// [`ExecError::NoListener`] where [`Prepared::exec`] was not set,
+    /// [`ExecError::Connect`] where the sandbox has ended, and [`ExecError`]:
+    /// nothing was started.
     pub fn exec(&self, exec: &Exec, streams: Streams) -> Result<Execution, ExecError> {
         let listener = self.prepared.exec.as_ref().ok_or(ExecError::NoListener)?;
         let network = self.prepared.network.as_ref().map(AsFd::as_fd);
@@ -226,10 +238,13 @@ impl Sandbox {
 
     /// Asks its command to end, by `signal`, and ends all of it when that has
     /// not happened within `limit`. A frozen one is not let run to hear a
-    /// signal: it is ended at once.
+    /// signal: it is ended at once. So is one that somebody freezes meanwhile,
+    /// as soon as `limit` is over; one that is never thawed is an error.
     ///
     /// # Errors
-    /// [`Error::Process`], [`Error::Cgroup`].
+    /// [`Error::Process`], [`Error::Cgroup`]; [`Error::KeptFrozen`] and
+    /// [`Error::StaysAlive`] when it has not ended within ten seconds of being
+    /// killed. It may be called again.
     pub fn stop(&mut self, signal: Signal, limit: Duration) -> Result<Stopped, Error> {
         let is_frozen = match self.prepared.cgroup.is_frozen() {
             Ok(is_frozen) => is_frozen,
@@ -241,20 +256,40 @@ impl Sandbox {
                 Ok(()) | Err(Error::Died) => {}
                 Err(error) => return Err(error),
             }
-            let end = Instant::now() + limit;
+            let end = end_of(limit);
             loop {
                 match self.look(until(end))? {
                     Some(status) => return Ok(Stopped::ByItself(status)),
-                    None if Instant::now() < end => {}
-                    None => break,
+                    None if is_over(end) => break,
+                    None => {}
                 }
             }
         }
-        self.kill()?;
-        self.wait().map(Stopped::Killed)
+        self.end().map(Stopped::Killed)
     }
 
-    /// Ends every process in it, also a frozen one.
+    /// Ends every process in it, and sees it end. Somebody may freeze it
+    /// meanwhile: then it is thawed once more.
+    fn end(&mut self) -> Result<ExitStatus, Error> {
+        self.kill()?;
+        let end = end_of(END_DEADLINE);
+        loop {
+            if let Some(status) = self.look(PollTimeout::from(THAW_INTERVAL_MS))? {
+                return Ok(status);
+            }
+            if is_over(end) {
+                let pid = self.spawned.pid;
+                return Err(match self.prepared.cgroup.is_frozen() {
+                    Ok(true) => Error::KeptFrozen(pid),
+                    Ok(false) | Err(_) => Error::StaysAlive(pid),
+                });
+            }
+            self.prepared.cgroup.let_die()?;
+        }
+    }
+
+    /// Kills every process in it, also a frozen one, and does not wait for
+    /// that: one that somebody freezes meanwhile ends only when it is thawed.
     ///
     /// # Errors
     /// [`Error::Process`], [`Error::Cgroup`].
@@ -264,7 +299,7 @@ impl Sandbox {
             Err(error) => return Err(error),
         }
         // A frozen process of v1 does not die until it is thawed.
-        self.prepared.cgroup.thaw()?;
+        self.prepared.cgroup.let_die()?;
         Ok(())
     }
 
@@ -272,10 +307,10 @@ impl Sandbox {
     /// their last holder.
     ///
     /// # Errors
-    /// [`Error::Process`], [`Error::Cgroup`].
+    /// [`Error::Process`], [`Error::Cgroup`], [`Error::KeptFrozen`] and
+    /// [`Error::StaysAlive`]: it, or its cgroup, is still there.
     pub fn remove(mut self) -> Result<ExitStatus, Error> {
-        self.kill()?;
-        let status = self.wait()?;
+        let status = self.end()?;
         self.prepared.cgroup.remove()?;
         if let Some(listener) = &mut self.prepared.exec {
             listener.take_back();
@@ -378,8 +413,20 @@ impl Sandbox {
     }
 }
 
+/// When `limit` is over. `None`: never, as far as a clock can say.
+pub(crate) fn end_of(limit: Duration) -> Option<Instant> {
+    Instant::now().checked_add(limit)
+}
+
+pub(crate) fn is_over(end: Option<Instant>) -> bool {
+    end.is_some_and(|end| Instant::now() >= end)
+}
+
 /// As long as it is to `end`, and no longer than poll(2) can wait.
-pub(crate) fn until(end: Instant) -> PollTimeout {
+pub(crate) fn until(end: Option<Instant>) -> PollTimeout {
+    let Some(end) = end else {
+        return PollTimeout::MAX;
+    };
     let left = end.saturating_duration_since(Instant::now());
     PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
 }

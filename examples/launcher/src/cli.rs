@@ -97,7 +97,8 @@ pub(crate) struct Check {
     after_help = "\
 Exit code:
   that of the command, 128 + n if signal n ended it
-  125  the sandbox could not be started; the message names layer and step
+  125  the sandbox could not be started, or output was lost; the message names
+       layer and step
   126  the command cannot be executed
   127  the command was not found
 
@@ -179,12 +180,16 @@ pub(crate) struct Inspect {
 ///
 /// The sandbox's init makes it, in the same enclosure; no process of the host
 /// enters. The sandbox's own command cannot see, trace or read it, but it can
-/// signal it, and both share files. A COMMAND without a slash is looked for
+/// signal it, and both share files. What an earlier `exec` started, and still
+/// runs, can read it, environment included: in a sandbox whose files a tenant
+/// controls, hand no secret in and type none. A COMMAND without a slash is looked for
 /// inside, in /usr/local/sbin, /usr/local/bin, /usr/sbin, /usr/bin, /sbin and /bin.
 ///
 /// When input and output are a terminal, it gets a terminal of its own; else each
 /// stream is relayed through a pipe. The signals INT, TERM, HUP, QUIT, USR1 and
-/// USR2 are handed on. When this program ends before it, it gets HUP.
+/// USR2 are handed on. When this program ends before it, it gets HUP. When COMMAND
+/// has ended and something that it started still holds its output, that is not
+/// waited for longer than 3 s.
 ///
 /// A sandbox with `init = "off"` has nobody who could start one.
 #[derive(Args, Debug)]
@@ -192,7 +197,7 @@ pub(crate) struct Inspect {
 Exit code:
   that of the command, 128 + n if signal n ended it
   1    no sandbox of this name runs
-  125  it could not be started; the message says why
+  125  it could not be started, or output was lost; the message says why
   126  the command cannot be executed
   127  the command was not found
 
@@ -322,7 +327,7 @@ pub(crate) struct State {
         id = "state",
         long = "state",
         value_name = "DIR",
-        default_value = "/run/cloison"
+        default_value = crate::state::DEFAULT
     )]
     pub(crate) directory: PathBuf,
 }
@@ -364,7 +369,7 @@ fn signal(text: &str) -> Result<Signal, String> {
             || format!("SIG{}", upper.trim_start_matches("SIG")).parse(),
             Signal::try_from,
         )
-        .map_err(|_| "a signal is a name, as TERM, or its number".to_owned())
+        .map_err(|_| "a signal is a name, as TERM, or a number from 1 to 31".to_owned())
 }
 
 fn name(text: &str) -> Result<SandboxName, String> {

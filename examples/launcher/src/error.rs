@@ -44,6 +44,8 @@ pub(crate) enum Error {
     EndedAround(SandboxName),
     #[error("the sandbox {0} was killed and does not end: a process of it is stuck in the kernel")]
     StaysAlive(SandboxName),
+    #[error("the sandbox {0} was killed and cannot end: somebody keeps it frozen")]
+    KeptFrozen(SandboxName),
     #[error("the sandbox {name} has ended, but its launcher, process {launcher}, stays")]
     LauncherStays { name: SandboxName, launcher: i32 },
     /// The socket for `exec` could not be made.
@@ -110,6 +112,10 @@ pub(crate) enum Error {
     Name(#[from] SandboxNameError),
     #[error("no sandbox named {0} runs")]
     NoSandbox(SandboxName),
+    #[error("the sandbox {0} is being launched, and does not run yet")]
+    BeingLaunched(SandboxName),
+    #[error("there is no directory {}, in which records would be", .0.display())]
+    NoState(PathBuf),
     #[error("process {0} ended while it was looked at")]
     Ended(i32),
     #[error("the process cannot be looked at")]
@@ -144,6 +150,13 @@ impl Error {
         let fixed = match self {
             Self::Start(cloison_sandbox::Error::Unavailable(missing)) => missing.remedy,
             Self::Exec { source, .. } => return exec_remedy(source).map(str::to_owned),
+            Self::KeptFrozen(_)
+            | Self::Control {
+                source: cloison_sandbox::Error::KeptFrozen(_),
+                ..
+            } => "end what freezes it, or thaw the cgroup above it; then again",
+            Self::BeingLaunched(_) => "again in a moment; or end its launcher",
+            Self::NoState(_) => "name the directory that its launcher was given: --state DIR",
             Self::StaysAlive(_) => "see what it waits for: `cat /proc/PID/stack`; then again",
             Self::LauncherStays { .. } => {
                 "end that launcher: what it left is removed at the next start"
@@ -176,7 +189,16 @@ fn exec_remedy(error: &cloison_sandbox::ExecError) -> Option<&'static str> {
             "a sandbox has one if it was launched with `init = \"on\"`, by this version or a later one",
         ),
         ExecError::Deadline => Some("`cloison inspect NAME` says whether it is frozen"),
-        ExecError::Full(_) => Some("end one of the commands that run in it, or raise its limits"),
+        ExecError::TooMany => Some("end one of them: a signal to its `cloison exec` is handed on"),
+        ExecError::Full(_) => Some("end something in it, or raise its limits"),
+        ExecError::EndedInside(_) => Some(
+            "its own command may signal what is started so: see what that does, or freeze it and \
+             look at it from outside",
+        ),
+        ExecError::Directory { .. } => {
+            Some("name a directory that is there inside the sandbox: --directory DIR")
+        }
+        ExecError::TooLarge { .. } => Some("hand it in as a file, or by standard input"),
         ExecError::Nonsense => {
             Some("freeze it, `cloison freeze NAME`, and look at it from outside")
         }

@@ -2,7 +2,7 @@
 
 use cloison_sandbox::{ExecError, ExecSocket, ExitStatus};
 
-use crate::attend::{Connection, hand_on, streams_wanted, wait_for_output};
+use crate::attend::{Connection, hand_on, streams_wanted, wait_for_own_output};
 use crate::cli;
 use crate::error::Error;
 use crate::run::plain_environment;
@@ -33,14 +33,14 @@ pub(crate) fn exec(options: cli::Exec) -> Result<u8, Error> {
     let socket = ExecSocket::at(State::exec_path(directory, name));
     let mut execution = socket.start(&exec, streams).map_err(failed)?;
     let Connection { ends, terminal } = Connection::make(execution.take_terminal(), ends)?;
-    let arrived = ends.carry()?;
+    let carried = ends.carry()?;
     let send = |signal| match execution.signal(signal) {
         Ok(()) | Err(ExecError::Ended) => Ok(()),
         Err(error) => Err(failed(error)),
     };
     hand_on(&execution, send, terminal.as_ref(), &mut signals)?;
     let status = execution.wait().map_err(failed)?;
-    wait_for_output(&arrived, &mut signals)?;
+    wait_for_own_output(carried, &mut signals)?;
     drop(terminal);
     match status {
         ExitStatus::Unknown => Err(Error::EndedAround(name.clone())),

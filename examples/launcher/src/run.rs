@@ -206,8 +206,8 @@ fn attend(
         source,
     };
     let Connection { ends, terminal } = connection;
-    let arrived = match ends.carry() {
-        Ok(arrived) => arrived,
+    let carried = match ends.carry() {
+        Ok(carried) => carried,
         Err(error) => {
             sandbox.remove().map_err(out_of_control)?;
             return Err(error);
@@ -222,7 +222,7 @@ fn attend(
     let status = sandbox.remove().map_err(out_of_control);
     attended?;
     let code = status?.code();
-    wait_for_output(&arrived, signals)?;
+    wait_for_output(carried, signals)?;
     drop(terminal);
     let code = code.ok_or(Error::StatusUnknown)?;
     Ok(u8::try_from(code).unwrap_or(u8::MAX))

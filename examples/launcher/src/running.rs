@@ -21,7 +21,10 @@ impl Running {
     pub(crate) fn find(directory: &Path, name: &SandboxName) -> Result<Self, Error> {
         let absent = || Error::NoSandbox(name.clone());
         let record = State::find(directory, name)?.ok_or_else(absent)?;
-        let process = record.sandbox.as_ref().ok_or_else(absent)?;
+        let Some(process) = &record.sandbox else {
+            // Its launcher lives, or it would not have been found.
+            return Err(Error::BeingLaunched(name.clone()));
+        };
         let opened = process.open().map_err(call("opening the process"))?;
         let (pid, pidfd) = (process.pid, opened.ok_or_else(absent)?);
         Ok(Self { record, pid, pidfd })

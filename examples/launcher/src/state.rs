@@ -32,6 +32,9 @@ const LOCK_PAUSE_MAX: Duration = Duration::from_millis(20);
 /// How long a launcher that failed waits to strike out its record.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Where records are when nothing else is said.
+pub(crate) const DEFAULT: &str = "/run/cloison";
+
 /// Where the inits of sandboxes listen.
 const EXEC: &str = "exec";
 
@@ -121,7 +124,14 @@ impl State {
                 let counts = record.sandbox_lives()? || record.launcher_lives()?;
                 Ok(counts.then_some(record))
             }
-            Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                // Before the first launch the usual one is not there. Another
+                // is mistyped.
+                if directory != Path::new(DEFAULT) && !directory.is_dir() {
+                    return Err(Error::NoState(directory.to_owned()));
+                }
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

@@ -20,6 +20,8 @@ use crate::state::State;
 /// How long a killed sandbox, and then its launcher, may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
+/// How often a killed sandbox is thawed until it has ended.
+const THAW_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Ends a sandbox; gives the exit code.
 pub(crate) fn stop(options: &cli::Stop) -> Result<u8, Error> {
@@ -86,16 +88,26 @@ fn signal(running: &Running, signal: Signal) -> Result<(), Error> {
 /// of version 1 dies only when it is thawed, and runs nothing before.
 fn kill(running: &Running) -> Result<(), Error> {
     signal(running, Signal::SIGKILL)?;
-    // Its launcher may have removed what it left by now.
-    match running.cgroup()?.map(|cgroup| cgroup.thaw()) {
-        None | Some(Ok(()) | Err(CgroupError::NoFreezer)) => {}
-        Some(Err(_)) if has_ended(running, Duration::ZERO)? => {}
-        Some(Err(source)) => return Err(running.out_of_control(source.into())),
-    }
-    if has_ended(running, END_TIMEOUT)? {
-        Ok(())
-    } else {
-        Err(Error::StaysAlive(running.record.name.clone()))
+    let end = Instant::now() + END_TIMEOUT;
+    // Somebody may freeze it meanwhile.
+    loop {
+        // Its launcher may have removed what it left by now.
+        match running.cgroup()?.map(|cgroup| cgroup.thaw()) {
+            None | Some(Ok(()) | Err(CgroupError::NoFreezer)) => {}
+            Some(Err(_)) if has_ended(running, Duration::ZERO)? => {}
+            Some(Err(source)) => return Err(running.out_of_control(source.into())),
+        }
+        if has_ended(running, THAW_INTERVAL)? {
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            let name = running.record.name.clone();
+            return Err(if is_frozen(running)? {
+                Error::KeptFrozen(name)
+            } else {
+                Error::StaysAlive(name)
+            });
+        }
     }
 }
 

@@ -8,15 +8,21 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use cloison_sandbox::Streams;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
 
 use crate::error::{Error, call};
 
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// The most that can be in a pipe or a terminal when its writer has ended:
+/// `/proc/sys/fs/pipe-max-size`, to which he may have set it.
+const PENDING_BYTES_MAX: usize = 1 << 20;
 
 /// Our ends of a sandbox's streams.
 #[derive(Debug)]
@@ -59,23 +65,74 @@ pub(crate) fn of_terminal(side: OwnedFd, other_side: OwnedFd) -> Result<Ends, Er
     })
 }
 
+/// Output that is being carried.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    /// It can be read, as at its end, when all output has arrived.
+    arrived: OwnedFd,
+    /// As long as this is open, more output is waited for.
+    awaited: Option<OwnedFd>,
+    /// What went wrong first.
+    lost: Arc<OnceLock<io::Error>>,
+}
+
+impl Carried {
+    /// From now on only what is there already is carried: whoever else has the
+    /// other side may go on for ever.
+    pub(crate) fn await_no_more(&mut self) {
+        self.awaited = None;
+    }
+
+    /// Whether everything that came was written, or nobody wanted it.
+    pub(crate) fn check(self) -> Result<(), Error> {
+        match self.lost.get() {
+            Some(error) => Err(Error::Output(copy(error))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl AsFd for Carried {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.arrived.as_fd()
+    }
+}
+
+/// An error of a system call is no more than its number.
+fn copy(error: &io::Error) -> io::Error {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
 impl Ends {
-    /// Starts to carry bytes, each stream by a thread of its own. What is
-    /// given back can be read, as at its end, when all output has arrived.
-    pub(crate) fn carry(self) -> Result<OwnedFd, Error> {
+    /// Starts to carry bytes, each stream by a thread of its own.
+    pub(crate) fn carry(self) -> Result<Carried, Error> {
         let (arrived, pending) = io::pipe().map_err(failed("making a pipe"))?;
+        let (over, awaited) = io::pipe().map_err(failed("making a pipe"))?;
+        let lost = Arc::new(OnceLock::new());
         let input = duplicate(io::stdin())?;
         start(move || {
-            carry(input, self.input);
+            // A command that reads no more is none of ours.
+            let _unread = carry(input, self.input, None);
         })?;
         for (from, to) in self.outputs {
             let pending = pending.try_clone().map_err(failed("duplicating a pipe"))?;
+            let over = over.try_clone().map_err(failed("duplicating a pipe"))?;
+            let lost = Arc::clone(&lost);
             start(move || {
-                carry(from, to);
+                if let Err(error) = carry(from, to, Some(over.as_fd())) {
+                    // One is enough to tell of.
+                    let _told = lost.set(error);
+                }
                 drop(pending);
             })?;
         }
-        Ok(arrived.into())
+        Ok(Carried {
+            arrived: arrived.into(),
+            awaited: Some(awaited.into()),
+            lost,
+        })
     }
 }
 
@@ -88,32 +145,89 @@ fn start(body: impl FnOnce() + Send + 'static) -> Result<(), Error> {
 }
 
 /// Carries bytes until one side has no more, or takes no more. The other side
-/// learns of it as both descriptors are closed.
-fn carry(from: OwnedFd, to: OwnedFd) {
+/// learns of it as both descriptors are closed. When `over` is at its end, what
+/// can be in `from` is carried and no more.
+///
+/// An error: what came could not be written, though somebody wants it.
+fn carry(from: OwnedFd, to: OwnedFd, over: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let (mut from, mut to) = (File::from(from), File::from(to));
     let mut buffer = vec![0; BUFFER_BYTES];
+    let mut left = None;
     loop {
+        if let Some(over) = over {
+            match wait(from.as_fd(), over, left.is_some())? {
+                Waited::Something => {}
+                Waited::Nothing => return Ok(()),
+                Waited::Over => {
+                    left = Some(PENDING_BYTES_MAX);
+                    continue;
+                }
+            }
+        }
         let length = match from.read(&mut buffer) {
-            Ok(0) => return,
+            Ok(0) => return Ok(()),
             Ok(length) => length,
             Err(error) if is_passing(&error, from.as_fd()) => continue,
             // A terminal whose other side is closed gives EIO.
-            Err(_) => return,
+            Err(_) => return Ok(()),
         };
         let mut rest = buffer.get(..length).unwrap_or_default();
         while !rest.is_empty() {
             match to.write(rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(error) if is_passing(&error, to.as_fd()) => {}
-                Err(_) => return,
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) => return Err(error),
             }
         }
+        left = match left {
+            Some(left) if left <= length => return Ok(()),
+            left => left.map(|left| left - length),
+        };
+    }
+}
+
+/// What there is to carry.
+enum Waited {
+    Something,
+    /// No more is waited for, and nothing is there.
+    Nothing,
+    /// From now on no more is waited for.
+    Over,
+}
+
+fn wait(from: BorrowedFd<'_>, over: BorrowedFd<'_>, is_over: bool) -> io::Result<Waited> {
+    let mut waiting = [
+        PollFd::new(from, PollFlags::POLLIN),
+        PollFd::new(over, PollFlags::POLLIN),
+    ];
+    loop {
+        let polled = if is_over {
+            let [from, _] = &mut waiting;
+            poll(std::slice::from_mut(from), PollTimeout::ZERO)
+        } else {
+            poll(&mut waiting, PollTimeout::NONE)
+        };
+        match polled {
+            Ok(0) => return Ok(Waited::Nothing),
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        }
+        let [from, over] = waiting;
+        let has_come = |end: PollFd<'_>| end.revents().is_some_and(|events| !events.is_empty());
+        return Ok(if !is_over && has_come(over) {
+            Waited::Over
+        } else if has_come(from) {
+            Waited::Something
+        } else {
+            Waited::Nothing
+        });
     }
 }
 
 /// Whether it is worth trying again; waits until it is.
 fn is_passing(error: &io::Error, descriptor: BorrowedFd<'_>) -> bool {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     match error.kind() {
         ErrorKind::Interrupted => true,
         // Whoever shares the caller's descriptor has set it so.

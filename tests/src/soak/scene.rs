@@ -1,7 +1,6 @@
 //! What mishaps are had with: a kernel, hostile roots, a spawner that dies.
 
 use std::fs::{self, DirBuilder};
-use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -107,12 +106,7 @@ impl Scene {
         let made = private.create(&folder);
         made.map_err(|error| error.to_string())?;
         let path = folder.join("init");
-        match fs::remove_file(&path) {
-            // Of a launch that was lost with its spawner.
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error.to_string()),
-        }
+        // One of a launch that was lost with its spawner is replaced.
         ExecListener::bind(&path).map_err(|error| format!("{error:?}"))
     }
 

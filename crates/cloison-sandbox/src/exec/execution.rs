@@ -1,7 +1,7 @@
 //! A command that was started in a running sandbox.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cloison_linux::host;
 use cloison_linux::message::Answer;
@@ -10,13 +10,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use super::ExecError;
-use crate::sandbox::{ExitStatus, until};
+use crate::sandbox::{ExitStatus, end_of, is_over, until};
 use crate::spawner::errno;
 
 /// A command that was started in a running sandbox.
 ///
 /// It can be read from when the command has ended. Dropped before, the
-/// command's process group gets `SIGHUP` and `SIGCONT`.
+/// command's process group gets `SIGHUP` and `SIGCONT`; one that goes on all
+/// the same is nobody's any more, and ends with the sandbox at the latest.
 #[derive(Debug)]
 pub struct Execution {
     connection: OwnedFd,
@@ -63,10 +64,10 @@ impl Execution {
     /// # Errors
     /// As [`Execution::wait`].
     pub fn wait_for(&mut self, limit: Duration) -> Result<Option<ExitStatus>, ExecError> {
-        let end = Instant::now() + limit;
+        let end = end_of(limit);
         loop {
             match self.look(until(end))? {
-                None if Instant::now() < end => {}
+                None if !is_over(end) => {}
                 status => return Ok(status),
             }
         }
@@ -94,7 +95,7 @@ impl Execution {
             Ok(Some(answer)) if answer.kind == Answer::ENDED => {
                 Some(ExitStatus::of_answer(&answer))
             }
-            Ok(None) => Some(ExitStatus::Unknown),
+            Ok(None) | Err(Errno::ECONNRESET) => Some(ExitStatus::Unknown),
             Ok(Some(_)) | Err(Errno::EPROTO) => return Err(ExecError::Nonsense),
             Err(Errno::EAGAIN) => None,
             Err(errno) => return Err(super::prepare("the command's status")(errno)),

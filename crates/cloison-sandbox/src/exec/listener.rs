@@ -4,13 +4,14 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, open, openat};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::{ExecError, prepare};
@@ -19,16 +20,25 @@ use crate::spawner::set_deadline;
 /// How many may wait for an init that is busy.
 const BACKLOG: i32 = 16;
 
+/// How long others may have the directory for themselves, and how often that
+/// is looked at.
+const TURN_DEADLINE: Duration = Duration::from_secs(1);
+const TURN_PAUSE: Duration = Duration::from_millis(1);
+
 /// A socket on which the init of a sandbox will listen.
 ///
 /// It is put into [`Prepared::exec`] before the launch and used again at each
-/// restart. Its path goes away when it is dropped, but for one whose sandbox
-/// runs: then another process finds it by its path.
+/// restart. As long as the sandbox runs its init alone has the socket, so that
+/// whoever asks learns at once when that has ended; the next launch makes
+/// another at the same path, on which nothing waits that was asked before. Its
+/// path goes away when this is dropped, but for one whose sandbox runs: then
+/// another process finds it by its path.
 ///
 /// [`Prepared::exec`]: crate::Prepared::exec
 #[derive(Debug)]
 pub struct ExecListener {
-    socket: OwnedFd,
+    /// `None`: a sandbox has it, or had.
+    socket: Option<OwnedFd>,
     directory: OwnedFd,
     path: PathBuf,
     stays: bool,
@@ -36,11 +46,14 @@ pub struct ExecListener {
 
 impl ExecListener {
     /// Listens at `path`, in a directory that only its owner, this user, may
-    /// enter: who can connect can start commands in the sandbox.
+    /// enter: who can connect can start commands in the sandbox. A socket on
+    /// which nobody listens any more, which a caller left that died, is
+    /// replaced.
     ///
     /// # Errors
     /// [`ExecError::OpenDirectory`], [`ExecError::Listen`]: `EADDRINUSE` when
-    /// the path is taken.
+    /// the path is taken, `EWOULDBLOCK` when somebody has locked the directory
+    /// for a second.
     ///
     /// # Source
     /// unix(7), `SOCK_SEQPACKET`
@@ -55,18 +68,13 @@ impl ExecListener {
             let parent = path.parent().unwrap_or(Path::new(".")).to_owned();
             return Err(ExecError::OpenDirectory(parent));
         }
-        let socket = new_socket(SockFlag::SOCK_NONBLOCK).map_err(failed)?;
-        let address = address(&directory, name).map_err(failed)?;
-        bind(socket.as_raw_fd(), &address).map_err(failed)?;
-        let listener = Self {
-            socket,
+        let socket = listen_at(&directory, name).map_err(failed)?;
+        Ok(Self {
+            socket: Some(socket),
             directory,
             path: path.to_owned(),
             stays: false,
-        };
-        let backlog = Backlog::new(BACKLOG).map_err(failed)?;
-        listen(&listener.socket, backlog).map_err(failed)?;
-        Ok(listener)
+        })
     }
 
     /// Where it is.
@@ -75,20 +83,29 @@ impl ExecListener {
         &self.path
     }
 
+    /// Listens anew if a sandbox has had the socket.
+    pub(crate) fn renew(&mut self) -> Result<(), Errno> {
+        if self.socket.is_none() {
+            let name = self.path.file_name().ok_or(Errno::EINVAL)?;
+            self.socket = Some(listen_at(&self.directory, name)?);
+        }
+        Ok(())
+    }
+
+    /// The socket, before a sandbox runs.
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
     /// A sandbox runs that listens on it.
     pub(crate) fn leave(&mut self) {
+        self.socket = None;
         self.stays = true;
     }
 
     /// That sandbox has ended.
     pub(crate) fn take_back(&mut self) {
         self.stays = false;
-    }
-}
-
-impl AsFd for ExecListener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 
@@ -101,6 +118,58 @@ impl Drop for ExecListener {
             // Nobody to tell; a path that stays refuses the next one.
             let _removed = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
         }
+    }
+}
+
+/// A socket that listens there. Whoever makes one has the directory for himself
+/// meanwhile: what does not listen yet is not taken for one that is left.
+fn listen_at(directory: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let _turn = take_turn(directory)?;
+    let socket = new_socket(SockFlag::SOCK_NONBLOCK)?;
+    let address = address(directory, name)?;
+    let remove = || unlinkat(directory, name, UnlinkatFlags::NoRemoveDir);
+    match bind(socket.as_raw_fd(), &address) {
+        Err(Errno::EADDRINUSE) if is_left(directory, name, &address)? => {
+            remove()?;
+            bind(socket.as_raw_fd(), &address)?;
+        }
+        bound => bound?,
+    }
+    match Backlog::new(BACKLOG).and_then(|backlog| listen(&socket, backlog)) {
+        Ok(()) => Ok(socket),
+        Err(errno) => {
+            remove()?;
+            Err(errno)
+        }
+    }
+}
+
+/// Whether a socket is there on which nobody listens any more.
+fn is_left(directory: &OwnedFd, name: &OsStr, address: &UnixAddr) -> Result<bool, Errno> {
+    let found = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    let kind = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT;
+    if kind != SFlag::S_IFSOCK {
+        return Ok(false);
+    }
+    let asking = new_socket(SockFlag::SOCK_NONBLOCK)?;
+    let asked = nix::sys::socket::connect(asking.as_raw_fd(), address);
+    Ok(asked == Err(Errno::ECONNREFUSED))
+}
+
+/// Waits until nobody else makes a socket in the directory.
+fn take_turn(directory: &OwnedFd) -> Result<Flock<OwnedFd>, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut locked = openat(directory, ".", flags, Mode::empty())?;
+    let begun = Instant::now();
+    loop {
+        match Flock::lock(locked, FlockArg::LockExclusiveNonblock) {
+            Ok(turn) => return Ok(turn),
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if begun.elapsed() < TURN_DEADLINE => {
+                locked = back;
+            }
+            Err((_, errno)) => return Err(errno),
+        }
+        std::thread::sleep(TURN_PAUSE);
     }
 }
 

@@ -150,11 +150,15 @@ pub(super) fn compose(
     spec: &Spec,
     kernel: &Kernel,
     waivers: &Waivers,
-    prepared: Prepared,
+    mut prepared: Prepared,
     io: Io,
     mut weakenings: Vec<Weakening>,
 ) -> Result<Plan, Error> {
     let ids = check(spec, &prepared, &io)?;
+    if let Some(listener) = &mut prepared.exec {
+        let renewed = listener.renew();
+        renewed.map_err(|errno| Error::prepare("the socket for exec", errno))?;
+    }
     let applied = applied(kernel, waivers, &weakenings)?;
     if applied.contains(&Layer::NetworkNamespace) {
         sockets::check(&io, prepared.network.as_ref().map(AsFd::as_fd))?;
