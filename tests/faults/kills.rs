@@ -15,6 +15,11 @@ pub(crate) fn library() -> Outcome {
     Subject::caller("good", |subject| at_each_call("library", subject))
 }
 
+/// The same with every verb, in a root of its own.
+pub(crate) fn rich() -> Outcome {
+    Subject::rich(|subject| at_each_call("rich library", subject))
+}
+
 /// `cloison run`, whose registry sweeps what a dead launcher left.
 pub(crate) fn launcher() -> Outcome {
     let program = folder().join("cloison");
