@@ -140,6 +140,13 @@ const IGNORED: &[Ignored] = &[
         "the C library's own: it is never refused",
     ),
     ignored(
+        Role::Starting,
+        "execve",
+        "",
+        "the next place on the way is looked at",
+    )
+    .with(Errno::EACCES),
+    ignored(
         Role::Starter,
         "rt_sigaction",
         "",

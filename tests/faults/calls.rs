@@ -47,7 +47,7 @@ pub(crate) fn of_the_starting() -> Outcome {
 }
 
 /// How much of what is wrong is shown of each.
-const SHOWN_BYTES: usize = 240;
+const SHOWN_BYTES: usize = 1200;
 
 pub(crate) fn of_the_makers() -> Outcome {
     sweep(Role::Maker, LIFE)
@@ -294,7 +294,8 @@ pub(crate) fn judge(
             return Ok(Verdict::Survived("inspect says that it could not read it"));
         }
         let differences = posture.map(|posture| differences(&posture, &expected.posture));
-        return Err(format!("another posture: {differences:?}"));
+        let differences = Value::from(differences.unwrap_or_default());
+        return Err(format!("another posture: {differences}"));
     }
     if said.launch["status"] != expected.status {
         return Err(format!("another status: {}", said.launch["status"]));
@@ -308,7 +309,7 @@ pub(crate) fn judge(
     }
 }
 
-/// The facts that are not as expected.
+/// The facts that are not as expected, then what was expected of them.
 fn differences(found: &[Value; 2], expected: &[Value; 2]) -> Vec<Value> {
     let facts = |posture: &[Value; 2]| -> Vec<Value> {
         let facts = posture.iter().filter_map(Value::as_array).flatten();
@@ -317,6 +318,11 @@ fn differences(found: &[Value; 2], expected: &[Value; 2]) -> Vec<Value> {
     let expected = facts(expected);
     let mut found = facts(found);
     found.retain(|fact| !expected.contains(fact));
+    let was = expected
+        .into_iter()
+        .filter(|fact| found.iter().any(|f| f["field"] == fact["field"]));
+    let was: Vec<Value> = was.collect();
+    found.extend(was);
     found
 }
 

@@ -37,6 +37,9 @@ pub(crate) fn launcher() -> Outcome {
     )
 }
 
+/// How much of what is wrong, and of what was said then, is shown.
+const SHOWN_MAX: usize = 300;
+
 #[derive(Default)]
 struct Count {
     kills: usize,
@@ -106,7 +109,9 @@ impl Count {
         if run.lasted > Duration::from_secs(5) {
             println!("slow: {:?} {nth}: {call}", run.lasted);
         }
+        let second: String = second.chars().take(SHOWN_MAX).collect();
         for wrong in wrong {
+            let wrong: String = wrong.chars().take(SHOWN_MAX).collect();
             self.wrong
                 .push(format!("{nth}: {call}: {wrong}; then: {second}"));
         }
