@@ -193,6 +193,10 @@ fn without_numbers(value: &mut Value) {
             }
             if let Some(Value::String(target)) = entry.get_mut("target") {
                 target.retain(|c| !c.is_ascii_digit());
+                // A terminal has its mount's path only once that is attached.
+                if target == "/dev/pts/" {
+                    *target = "/".to_owned();
+                }
             }
         }
         _ => {}
