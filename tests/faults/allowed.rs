@@ -184,7 +184,9 @@ pub(crate) fn keeps(call: &Call) -> Option<&'static str> {
 /// Why `call` may fail with `errno` and the launch go on. `is_repeated`: the
 /// same call came again.
 pub(crate) fn reason(call: &Call, errno: Errno, is_repeated: bool) -> Option<&'static str> {
-    if errno == Errno::EINTR && is_repeated {
+    // The init asks again for whatever reason.
+    let asks_again = call.role == Role::Init && call.name() == "wait4";
+    if is_repeated && (errno == Errno::EINTR || asks_again) {
         return Some("it is made again");
     }
     if call.name() == "close" {

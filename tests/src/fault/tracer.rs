@@ -48,9 +48,8 @@ pub struct Hit {
     pub injection: Option<Injection>,
     /// Whether a sandbox had executed something by then.
     pub is_after_exec: bool,
-    /// Whether a call that a signal came between (`EINTR`) was made again: the
-    /// same call with the same first argument, among the next few of the same
-    /// thread.
+    /// Whether the call that failed was made again: the same call with the same
+    /// first argument, among the next few of the same thread.
     pub is_repeated: bool,
 }
 
@@ -425,7 +424,7 @@ impl Tracer {
             is_after_exec: self.trace.executed_at.is_some(),
             is_repeated: false,
         });
-        if injection.is_some_and(|injection| injection.errno() == Errno::EINTR) {
+        if injection.is_some() {
             self.followed = Some((pid, REPEATED_WITHIN));
         }
         if fault.deed == Deed::Kill {
@@ -449,8 +448,7 @@ impl Tracer {
         });
     }
 
-    /// Notes whether `pid` makes the call again that it was told to have been
-    /// interrupted.
+    /// Notes whether `pid` makes the call again that it was told to have failed.
     fn compare(&mut self, pid: Pid, call: &Call) {
         let Some((followed, left)) = self.followed else {
             return;
