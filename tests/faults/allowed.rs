@@ -54,6 +54,7 @@ const PR_SCHED_CORE: u64 = 62;
 const PR_GET_SPECULATION: u64 = 52;
 const RLIMIT_NOFILE: u64 = 7;
 
+const COUNTED_ELSEWHERE: &str = "the C library counts the processors in another way";
 const HELD: &str = "a hold on a mount namespace only saves time";
 const STANDS_IN: &str = "where process 1 may not be looked at, the first namespaces stand in";
 const READ_ELSEWHERE: &str = "it is read from /proc instead";
@@ -71,6 +72,21 @@ const IGNORED: &[Ignored] = &[
     ignored(Role::Caller, "readlinkat", "ns/uts", STANDS_IN).with(Errno::EACCES),
     ignored(Role::Caller, "readlinkat", "ns/cgroup", STANDS_IN).with(Errno::EACCES),
     ignored(Role::Caller, "readlinkat", "ns/time", STANDS_IN).with(Errno::EACCES),
+    ignored(
+        Role::Caller,
+        "unlinkat",
+        "cloison-fault",
+        "a cgroup that is busy is removed a moment later",
+    )
+    .with(Errno::EBUSY),
+    ignored(
+        Role::Caller,
+        "unlinkat",
+        "socket",
+        "a drop has nobody to tell: the next start replaces what nobody listens on",
+    ),
+    ignored(Role::Caller, "openat", "cpu/online", COUNTED_ELSEWHERE),
+    ignored(Role::Caller, "read", "cpu/online", COUNTED_ELSEWHERE),
     ignored(
         Role::Caller,
         "lseek",
@@ -185,7 +201,7 @@ pub(crate) fn keeps(call: &Call) -> Option<&'static str> {
 /// same call came again.
 pub(crate) fn reason(call: &Call, errno: Errno, is_repeated: bool) -> Option<&'static str> {
     // The init asks again for whatever reason.
-    let asks_again = call.role == Role::Init && call.name() == "wait4";
+    let asks_again = call.role == Role::Init && matches!(call.name(), "wait4" | "accept4");
     if is_repeated && (errno == Errno::EINTR || asks_again) {
         return Some("it is made again");
     }

@@ -7,17 +7,19 @@ use cloison_tests::fault::{Deed, Ending, Fault, Role};
 use cloison_tests::{Outcome, REPORT};
 use nix::sys::signal::Signal;
 
-use crate::calls::{LIFE, calls_of, stride};
+use crate::calls::{LIFE, Share, calls_of, stride};
 use crate::ground::{Canary, Run, Subject, folder, run, run_twice, workspace};
 
 /// A caller of the library, which takes over what an earlier one left.
 pub(crate) fn library() -> Outcome {
-    Subject::caller("good", |subject| at_each_call("library", subject))
+    Subject::caller("good", |subject| {
+        at_each_call("library", subject, Share::Each)
+    })
 }
 
 /// The same with every verb, in a root of its own.
 pub(crate) fn rich() -> Outcome {
-    Subject::rich(|subject| at_each_call("rich library", subject))
+    Subject::rich(|subject| at_each_call("rich library", subject, Share::OfEight))
 }
 
 /// `cloison run`, whose registry sweeps what a dead launcher left.
@@ -34,6 +36,7 @@ pub(crate) fn launcher() -> Outcome {
             ],
             canary: Canary::Output,
         },
+        Share::Each,
     )
 }
 
@@ -49,14 +52,14 @@ struct Count {
     wrong: Vec<String>,
 }
 
-fn at_each_call(name: &str, subject: Subject<'_>) -> Outcome {
+fn at_each_call(name: &str, subject: Subject<'_>, share: Share) -> Outcome {
     let whole = run(subject, None);
     if !whole.wrong.is_empty() || whole.trace.ending(Role::Caller) != Some(Ending::Exited(0)) {
         return Outcome::Failed(format!("without a fault: {whole:?}"));
     }
     let told = whole.bytes_told();
     let calls = calls_of(&whole, Role::Caller, &LIFE).len();
-    let (every, first) = stride(calls);
+    let (every, first) = stride(calls, share);
     let mut count = Count::default();
     let mut nth = first;
     // One run may make a call less than another.
@@ -80,8 +83,9 @@ fn at_each_call(name: &str, subject: Subject<'_>) -> Outcome {
         count.slowest,
         count.wrong.len()
     );
-    if count.kills * every + 2 * every < calls {
-        return Outcome::Failed("too few kills".to_owned());
+    // One run may make some calls less than another.
+    if count.kills * every + calls / 50 + 2 * every < calls {
+        count.wrong.push("too few kills".to_owned());
     }
     if count.wrong.is_empty() {
         Outcome::Passed

@@ -12,10 +12,9 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloison_sandbox::{
     Access, Cgroup, CgroupError, Exec, ExecListener, ExitStatus, Hierarchies, IdRange, Io, Kernel,
@@ -190,8 +189,9 @@ fn launch(
     habit: Habit,
 ) -> Result<Launched, Failed> {
     let (ours, theirs) = std::io::pipe().unwrap();
-    let canary: OwnedFd = canary.try_clone().unwrap().into();
+    let canary = canary.try_clone().unwrap();
     let errors = canary.try_clone().unwrap();
+    let told = canary.try_clone().unwrap();
     mark(1);
     if habit == Habit::IgnoresAFailure {
         // What a careless program does.
@@ -201,8 +201,8 @@ fn launch(
         Some(_) => Streams::Terminal,
         None => Streams::Descriptors {
             stdin: ours.into(),
-            stdout: canary,
-            stderr: errors,
+            stdout: canary.into(),
+            stderr: errors.into(),
         },
     };
     let mut held = plan(spec, folder, streams)?.hold()?;
@@ -222,6 +222,12 @@ fn launch(
         }
         Ok(running)
     });
+    if folder.is_some() && looked.is_ok() {
+        // Else it would be stopped before it has said that it runs.
+        mark(4);
+        await_word(&told);
+    }
+    drop(told);
     mark(3);
     let ended = match folder {
         Some(_) => stop(sandbox),
@@ -238,6 +244,14 @@ fn launch(
         running,
         status,
     })
+}
+
+/// Waits until the command has said that it runs; not for ever.
+fn await_word(canary: &File) {
+    let begun = Instant::now();
+    while canary.metadata().is_ok_and(|file| file.len() == 0) && begun.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A second command on a terminal; frozen, and thawed.
@@ -310,12 +324,16 @@ fn stop(mut sandbox: Sandbox) -> Result<ExitStatus, Failed> {
 }
 
 fn end(mut sandbox: Sandbox, mut input: impl Write) -> Result<ExitStatus, Failed> {
-    // An error: it has ended already, and its status says how.
-    let _told = input.write_all(b"\n");
+    let told = match input.write_all(b"\n") {
+        // It has ended already, and its status says how.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        told => told,
+    };
     drop(input);
     let waited = sandbox.wait();
     // Whatever happened, it is taken away.
     sandbox.remove()?;
+    told?;
     Ok(waited?)
 }
 

@@ -2,12 +2,13 @@
 //! host that the sandbox does not see.
 
 use std::ffi::OsStr;
+use std::fs::{File, TryLockError};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, open, openat};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
@@ -15,7 +16,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::{ExecError, prepare};
-use crate::spawner::set_deadline;
+use crate::spawner::{io_errno, set_deadline};
 
 /// How many may wait for an init that is busy.
 const BACKLOG: i32 = 16;
@@ -156,18 +157,21 @@ fn is_left(directory: &OwnedFd, name: &OsStr, address: &UnixAddr) -> Result<bool
     Ok(asked == Err(Errno::ECONNREFUSED))
 }
 
-/// Waits until nobody else makes a socket in the directory.
-fn take_turn(directory: &OwnedFd) -> Result<Flock<OwnedFd>, Errno> {
+/// Waits until nobody else makes a socket in the directory. Closing what it
+/// gives ends the turn.
+fn take_turn(directory: &OwnedFd) -> Result<File, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut locked = openat(directory, ".", flags, Mode::empty())?;
+    let turn = File::from(openat(directory, ".", flags, Mode::empty())?);
     let begun = Instant::now();
     loop {
-        match Flock::lock(locked, FlockArg::LockExclusiveNonblock) {
-            Ok(turn) => return Ok(turn),
-            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if begun.elapsed() < TURN_DEADLINE => {
-                locked = back;
-            }
-            Err((_, errno)) => return Err(errno),
+        match turn.try_lock() {
+            Ok(()) => return Ok(turn),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < TURN_DEADLINE => {}
+            Err(TryLockError::WouldBlock) => return Err(Errno::EWOULDBLOCK),
+            Err(TryLockError::Error(error)) => match io_errno(&error) {
+                Errno::EINTR if begun.elapsed() < TURN_DEADLINE => {}
+                errno => return Err(errno),
+            },
         }
         std::thread::sleep(TURN_PAUSE);
     }

@@ -1,11 +1,12 @@
 //! A cgroup: made, entered, frozen, thawed, emptied, removed.
 
+use std::fs::{File, TryLockError};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use cloison_linux::steps::Op;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::probe::Found;
@@ -141,22 +142,25 @@ fn attempt(hierarchies: &Hierarchies, entry: Entry) -> Result<(), Failure> {
 }
 
 /// Locks the caller's own cgroup, which nobody else has a reason to lock.
-fn take_turn(hierarchies: &Hierarchies) -> Result<Flock<OwnedFd>, Failure> {
+/// Closing what it gives ends the turn.
+fn take_turn(hierarchies: &Hierarchies) -> Result<File, Failure> {
     let own = hierarchies
         .first_directory()
         .ok_or(Failure::Cgroup(Absence::NoHierarchy))?;
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut directory = openat(own, c".", flags, Mode::empty()).map_err(refused)?;
+    let turn = File::from(openat(own, c".", flags, Mode::empty()).map_err(refused)?);
     let begun = Instant::now();
     loop {
-        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-            Ok(turn) => return Ok(turn),
-            Err((unlocked, Errno::EWOULDBLOCK)) if begun.elapsed() < TURN_DEADLINE => {
-                directory = unlocked;
-                std::thread::sleep(INTERVAL);
-            }
-            Err((_, errno)) => return Err(refused(errno)),
+        match turn.try_lock() {
+            Ok(()) => return Ok(turn),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < TURN_DEADLINE => {}
+            Err(TryLockError::WouldBlock) => return Err(refused(Errno::EWOULDBLOCK)),
+            Err(TryLockError::Error(error)) => match io_errno(&error) {
+                Errno::EINTR if begun.elapsed() < TURN_DEADLINE => {}
+                errno => return Err(refused(errno)),
+            },
         }
+        std::thread::sleep(INTERVAL);
     }
 }
 

@@ -246,8 +246,12 @@ fn kernels_own(file: &OwnedFd, device: u64) -> Result<Option<&'static str>, Errn
         return Ok(Some(name));
     }
     // A devtmpfs says of itself that it is a tmpfs.
-    let device_of = |path| stat(path).map(|status| status.st_dev);
-    let is_dev = device_of("/dev") == Ok(device) && device_of("/") != Ok(device);
+    let dev = match stat("/dev") {
+        Ok(status) => status.st_dev,
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    let is_dev = dev == device && stat("/")?.st_dev != device;
     Ok(is_dev.then_some("devtmpfs"))
 }
 
