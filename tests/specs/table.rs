@@ -78,11 +78,6 @@ pub(crate) const AFTER: &[Line] = &[
         "Block device required",
         "4:10",
     ),
-    (
-        "[[cgroup.io]]\ndevice = \"/nosuch\"\n",
-        "No such file",
-        "4:10",
-    ),
     ("[[cgroup.io]]\n", "missing field `device`", "3:1"),
     (
         "[[cgroup.io]]\ndevice = \"/a\"\nreads_per_s_max = 0\n",

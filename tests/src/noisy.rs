@@ -253,7 +253,12 @@ impl Host {
     /// What the library said.
     pub fn new() -> Result<Self> {
         let mut waivers = Waivers::none();
-        for layer in [Layer::CoreScheduling, Layer::SpeculationControl] {
+        for layer in [
+            Layer::CoreScheduling,
+            Layer::SpeculationControl,
+            Layer::LandlockNetwork,
+            Layer::LandlockScope,
+        ] {
             waivers.waive(layer, "the tests say what this host lacks")?;
         }
         let kernel = Kernel::probe()?;

@@ -53,6 +53,11 @@ Bytes and files on disk of a tree of its own: they come with the storage. Rates
 of a block device have no default, since no device is known beforehand: a host
 that shares a disk names it in `cgroup.io`. inotify is counted for a user: a server
 that keeps CAP_SETUID has 65,536 of them.
+
+Of the catalogue's class F, `tests/noisy` tries F01 to F04 and F06 to F09, and N07
+and N09 beside. Not tried there: bytes on disk (F05) and the rate of a disk (F15), of
+which a stage has none; networks (F14); pools that only a machine of its own may be
+emptied of (F17, F18, N08); who is charged for a page that two share (N14).
 ";
 
 /// One bound.

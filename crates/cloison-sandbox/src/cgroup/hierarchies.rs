@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use cloison_linux::host;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{AccessFlags, Pid, faccessat};
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +123,9 @@ const CONTROLLERS: [(&str, &str); 5] = [
     ("blkio", "io"),
 ];
 
+/// The leaf of a program that went there by itself.
+const LEAF: &CStr = c"cloison-caller";
+
 /// By which systemd says that it leaves a cgroup alone.
 const DELEGATED: [&CStr; 2] = [c"trusted.delegate", c"user.delegate"];
 
@@ -165,6 +168,65 @@ impl Hierarchies {
             v2.climb(unbound)?;
         }
         Ok(Self { mounted })
+    }
+
+    /// Goes into a leaf of the caller's own cgroup of version 2, so that this can
+    /// hand its controllers on: where version 2 has to, the cgroup was delegated
+    /// to the caller by systemd, and nobody else is in it. Everywhere else it
+    /// does nothing, and what a launch then lacks it says itself.
+    ///
+    /// For a program that systemd started by itself (`Delegate=yes`, a service
+    /// or a scope); call it before anything else starts a process. The leaf goes
+    /// with the unit.
+    ///
+    /// # Errors
+    /// As [`Hierarchies::find`], and [`CgroupError::Step`].
+    ///
+    /// # Source
+    /// systemd's documentation "Control Group APIs and Delegation"
+    pub fn enter_leaf() -> Result<(), CgroupError> {
+        let process = own_process()?;
+        let mut reader = Reader::new();
+        let text = reader.read(&process, c"cgroup");
+        let text = text.map_err(|source| proc_error("/proc/self/cgroup", source))?;
+        let own = memberships(text).ok_or_else(|| malformed("/proc/self/cgroup"))?;
+        let is_bound = |(v1, _): &(&str, &str)| own.keys().any(|h| h.has_controller(v1));
+        if CONTROLLERS.iter().all(is_bound) {
+            return Ok(());
+        }
+        let own = own
+            .into_iter()
+            .filter(|(hierarchy, _)| *hierarchy == Hierarchy::V2);
+        for (hierarchy, directory) in opened(&own.collect())? {
+            let failed = |step| {
+                let hierarchy = hierarchy.clone();
+                move |source| CgroupError::Step {
+                    step,
+                    hierarchy,
+                    path: "of this program".to_owned(),
+                    source,
+                }
+            };
+            let is_delegated = DELEGATED
+                .into_iter()
+                .any(|name| host::attribute_is(directory.as_fd(), name, b"1") == Ok(true));
+            let inside = super::placement::read(directory.as_fd(), c"cgroup.procs");
+            let inside = inside.map_err(failed(CgroupStep::Read))?;
+            let alone = std::process::id().to_string();
+            if !is_delegated || lines(&inside).any(|pid| pid != alone.as_bytes()) {
+                continue;
+            }
+            match mkdirat(&directory, LEAF, Mode::from_bits_truncate(0o755)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(failed(CgroupStep::Make)(errno)),
+            }
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+            let leaf = openat(&directory, LEAF, flags, Mode::empty());
+            let leaf = leaf.map_err(failed(CgroupStep::Open))?;
+            super::placement::write(leaf.as_fd(), c"cgroup.procs", b"0")
+                .map_err(failed(CgroupStep::Make))?;
+        }
+        Ok(())
     }
 
     /// How many there are.
