@@ -39,7 +39,12 @@ pub(crate) fn kernel() -> &'static Kernel {
 
 pub(crate) fn waivers() -> Waivers {
     let mut waivers = Waivers::none();
-    for layer in [Layer::CoreScheduling, Layer::SpeculationControl] {
+    for layer in [
+        Layer::CoreScheduling,
+        Layer::SpeculationControl,
+        Layer::LandlockNetwork,
+        Layer::LandlockScope,
+    ] {
         waivers
             .waive(layer, "the tests say what this host lacks")
             .unwrap();

@@ -4,6 +4,7 @@
 mod broken;
 mod callers;
 mod covered;
+mod devices;
 mod exec;
 mod exec_again;
 mod fields;
@@ -33,6 +34,8 @@ macro_rules! broken {
 
 const BROKEN: &[Case] = broken! {
     cgroup: Cgroup,
+    cgroup_limits: CgroupLimits,
+    device_control: DeviceControl,
     network_namespace: NetworkNamespace,
     user_namespace: UserNamespace,
     mount_namespace: MountNamespace,
@@ -118,6 +121,10 @@ const CASES: &[Case] = &[
     ),
     Case::new("missing_cover_of_proc_is_noticed", covered::missing_cover),
     Case::new("devices_are_the_servers_own", prepared::devices_are_its_own),
+    Case::new(
+        "device_program_of_version_2_denies_others",
+        devices::program_of_version_2,
+    ),
     Case::new("waiting_needs_no_thread", callers::waits_async),
     Case::new("launch_makes_no_clone_in_the_caller", quiet::no_clone),
     Case::new(

@@ -6,6 +6,7 @@
 
 mod error;
 mod layers;
+mod limits;
 mod probes;
 mod races;
 mod seccomp;
@@ -36,11 +37,12 @@ fn main() -> ExitCode {
 
 /// Every document that is made, or has a made part: where it stands, and its
 /// text.
-fn documents() -> Result<[(&'static str, String); 3], Error> {
+fn documents() -> Result<[(&'static str, String); 4], Error> {
     let path = from_root("SECURITY.md");
     let security = fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
     Ok([
         ("docs/layers.md", layers::document()?),
+        ("docs/limits.md", limits::document()?),
         ("docs/seccomp.md", seccomp::document()),
         ("SECURITY.md", probes::spliced(&security)?),
     ])

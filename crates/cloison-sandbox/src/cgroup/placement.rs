@@ -32,6 +32,7 @@ pub struct Placement {
 
 impl Placement {
     pub(super) fn make(mounted: &Mounted, name: &SandboxName) -> Result<Self, CgroupError> {
+        mounted.hand_on()?;
         let failed = |step, source| CgroupError::Step {
             step,
             hierarchy: mounted.hierarchy().clone(),
@@ -141,6 +142,18 @@ impl Placement {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The cgroup that holds it.
+    pub(super) fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
+    }
+
+    /// What a file of the cgroup above says, fit to be shown.
+    pub(super) fn above(&self, file: &CStr) -> Result<String, CgroupError> {
+        read(self.parent(), file)
+            .map(|text| escaped(text.trim_ascii_end()))
+            .map_err(|errno| self.failed(CgroupStep::Read, errno))
     }
 
     pub(super) fn processes(&self) -> Result<Vec<Pid>, CgroupError> {
