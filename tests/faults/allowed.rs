@@ -140,6 +140,25 @@ const IGNORED: &[Ignored] = &[
         "the C library's own: it is never refused",
     ),
     ignored(
+        Role::Starting,
+        "execve",
+        "",
+        "the next place on the way is looked at",
+    )
+    .with(Errno::EACCES),
+    ignored(
+        Role::Starter,
+        "rt_sigaction",
+        "",
+        "the C library's own: it is never refused",
+    ),
+    ignored(
+        Role::Starter,
+        "rt_sigprocmask",
+        "",
+        "the C library's own: it is never refused",
+    ),
+    ignored(
         Role::Caller,
         "munmap",
         "",
@@ -162,9 +181,12 @@ pub(crate) fn keeps(call: &Call) -> Option<&'static str> {
     is_of_directory.then_some("nix loses it")
 }
 
-/// Why `call` may fail with `errno` and the launch go on.
-pub(crate) fn reason(call: &Call, errno: Errno) -> Option<&'static str> {
-    if errno == Errno::EINTR {
+/// Why `call` may fail with `errno` and the launch go on. `is_repeated`: the
+/// same call came again.
+pub(crate) fn reason(call: &Call, errno: Errno, is_repeated: bool) -> Option<&'static str> {
+    // The init asks again for whatever reason.
+    let asks_again = call.role == Role::Init && call.name() == "wait4";
+    if is_repeated && (errno == Errno::EINTR || asks_again) {
         return Some("it is made again");
     }
     if call.name() == "close" {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek};
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,11 @@ pub(crate) const CALLER: &str = env!("CARGO_BIN_EXE_fault_caller");
 const RAN: &str = "ran\n";
 /// The canary.
 const CANARY: &str = "/tmp/canary";
+/// What belongs to a rich one.
+const RICH: &str = "/tmp/fault";
+/// The first range of the default pool: the ids of the sandbox, and those of its
+/// tree.
+const IDS: u32 = 1_879_048_192;
 /// The library's own deadlines have 10 s, one after the other at worst.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -75,9 +81,22 @@ impl Subject<'_> {
     pub(crate) fn caller<T>(habit: &str, act: impl FnOnce(Subject<'_>) -> T) -> T {
         act(Subject {
             program: Path::new(CALLER),
-            arguments: &["fault", CANARY, "on", habit],
+            arguments: &["fault", CANARY, "-", habit],
             canary: Canary::File,
         })
+    }
+
+    /// The same with all that a sandbox can have, beneath a folder that is
+    /// made for it, and with every verb.
+    pub(crate) fn rich<T>(act: impl FnOnce(Subject<'_>) -> T) -> T {
+        furnish();
+        let acted = act(Subject {
+            program: Path::new(CALLER),
+            arguments: &["fault", CANARY, RICH, "good"],
+            canary: Canary::File,
+        });
+        fs::remove_dir_all(RICH).unwrap();
+        acted
     }
 
     fn command(&self) -> Command {
@@ -85,6 +104,33 @@ impl Subject<'_> {
         command.args(self.arguments);
         command
     }
+}
+
+/// A tenant's tree, a place for what is written over it, and one to listen in.
+fn furnish() {
+    let folder = Path::new(RICH);
+    let own = |path: &Path| lchown(path, Some(IDS), Some(IDS)).unwrap();
+    let points = ["proc", "dev", "tmp", "run", "sys", "usr", "etc", "srv"];
+    let below = points.map(|name| Path::new("tree").join(name));
+    fs::create_dir_all(folder).unwrap();
+    for directory in ["tree", "state", "exec"].iter().map(Path::new) {
+        fs::create_dir(folder.join(directory)).unwrap();
+    }
+    for directory in &below {
+        fs::create_dir(folder.join(directory)).unwrap();
+        own(&folder.join(directory));
+    }
+    for name in ["bin", "lib", "lib64"] {
+        let link = folder.join("tree").join(name);
+        symlink(format!("usr/{name}"), &link).unwrap();
+        own(&link);
+    }
+    fs::write(folder.join("tree/srv/canary"), "").unwrap();
+    for path in ["tree", "state", "tree/srv/canary"] {
+        own(&folder.join(path));
+    }
+    let private = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(folder.join("exec"), private).unwrap();
 }
 
 /// What the caller said of itself in its last two lines.
@@ -121,11 +167,14 @@ impl Said {
     }
 }
 
-/// A posture without the fields of these names.
-fn comparable(mut posture: Value, without: &[&str]) -> Option<Value> {
+/// A posture in which the fields of these names say only whether they were read.
+fn comparable(mut posture: Value, unsettled: &[&str]) -> Option<Value> {
     let facts = posture.as_array_mut()?;
-    facts.retain(|fact| !without.iter().any(|name| fact["field"] == *name));
     for fact in facts {
+        let is_unsettled = unsettled.iter().any(|name| fact["field"] == *name);
+        if is_unsettled && fact["known"].get("unreadable").is_none() {
+            fact["value"] = "some value".into();
+        }
         let is_namespace = fact["field"].as_str().is_some_and(|field| {
             field.ends_with("namespace") || field.ends_with("namespace-owner")
         });
@@ -147,6 +196,10 @@ fn without_numbers(value: &mut Value) {
             }
             if let Some(Value::String(target)) = entry.get_mut("target") {
                 target.retain(|c| !c.is_ascii_digit());
+                // A terminal has its mount's path only once that is attached.
+                if target == "/dev/pts/" {
+                    *target = "/".to_owned();
+                }
             }
         }
         _ => {}

@@ -15,6 +15,11 @@ pub(crate) fn library() -> Outcome {
     Subject::caller("good", |subject| at_each_call("library", subject))
 }
 
+/// The same with every verb, in a root of its own.
+pub(crate) fn rich() -> Outcome {
+    Subject::rich(|subject| at_each_call("rich library", subject))
+}
+
 /// `cloison run`, whose registry sweeps what a dead launcher left.
 pub(crate) fn launcher() -> Outcome {
     let program = folder().join("cloison");
@@ -31,6 +36,9 @@ pub(crate) fn launcher() -> Outcome {
         },
     )
 }
+
+/// How much of what is wrong, and of what was said then, is shown.
+const SHOWN_MAX: usize = 300;
 
 #[derive(Default)]
 struct Count {
@@ -101,7 +109,9 @@ impl Count {
         if run.lasted > Duration::from_secs(5) {
             println!("slow: {:?} {nth}: {call}", run.lasted);
         }
+        let second: String = second.chars().take(SHOWN_MAX).collect();
         for wrong in wrong {
+            let wrong: String = wrong.chars().take(SHOWN_MAX).collect();
             self.wrong
                 .push(format!("{nth}: {call}: {wrong}; then: {second}"));
         }

@@ -24,6 +24,11 @@ const CASES: &[Case] = &[
     Case::new("soak_notices_what_is_left", mishaps::control),
     Case::new("failed_step_never_runs_the_command", steps::every_step).lasting_s(400),
     Case::new(
+        "failed_step_of_a_rich_sandbox_never_runs_the_command",
+        steps::every_step_of_a_rich_one,
+    )
+    .lasting_s(600),
+    Case::new(
         "failed_call_of_a_namespaces_maker_leaves_nothing",
         calls::of_the_makers,
     )
@@ -31,6 +36,26 @@ const CASES: &[Case] = &[
     Case::new(
         "failed_call_of_the_caller_leaves_nothing",
         calls::of_the_caller,
+    )
+    .lasting_s(600),
+    Case::new(
+        "failed_call_of_a_rich_sandboxes_caller_leaves_nothing",
+        calls::of_a_rich_ones_caller,
+    )
+    .lasting_s(600),
+    Case::new(
+        "failed_call_of_the_spawners_start_leaves_nothing",
+        calls::of_the_starter,
+    )
+    .lasting_s(300),
+    Case::new(
+        "failed_call_of_the_init_is_told_by_the_status",
+        calls::of_the_init,
+    )
+    .lasting_s(600),
+    Case::new(
+        "failed_call_of_what_the_init_starts_is_told",
+        calls::of_the_starting,
     )
     .lasting_s(600),
     Case::new(
@@ -43,6 +68,11 @@ const CASES: &[Case] = &[
     Case::new(
         "killed_caller_leaves_nothing_at_its_next_start",
         kills::library,
+    )
+    .lasting_s(600),
+    Case::new(
+        "killed_caller_of_every_verb_leaves_nothing_at_its_next_start",
+        kills::rich,
     )
     .lasting_s(600),
     Case::new(

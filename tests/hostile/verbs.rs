@@ -31,16 +31,30 @@ pub(crate) fn prepared(spec: &Spec) -> Prepared {
 /// Start, inspect, exec, freeze, thaw, stop, removal; how many were tried.
 /// Whatever fails, nothing is left frozen or running.
 pub(crate) fn every_verb(held: Held) -> Result<usize, String> {
+    every_verb_after(held, |_| Ok(0))
+}
+
+/// The same, with `first` behind the start: how many that tried.
+fn every_verb_after(
+    held: Held,
+    first: impl FnOnce(&Sandbox) -> Result<usize, String>,
+) -> Result<usize, String> {
     let begun = Instant::now();
     let mut sandbox = held.start().map_err(failed("start"))?;
-    let tried = inspect_exec_freeze_stop(&mut sandbox);
+    let tried = first(&sandbox).and_then(|tried| {
+        inspect_exec_freeze(&sandbox)?;
+        sandbox
+            .stop(Signal::SIGTERM, Duration::from_millis(200))
+            .map_err(failed("stop"))?;
+        Ok(tried + 7)
+    });
     let removed = sandbox.remove().map_err(failed("removal"));
-    tried?;
+    let tried = tried?;
     removed?;
     if begun.elapsed() > PATIENCE {
         return Err(format!("it took {:?}", begun.elapsed()));
     }
-    Ok(7)
+    Ok(tried)
 }
 
 fn failed<E: std::fmt::Debug>(verb: &'static str) -> impl Fn(E) -> String {
@@ -48,25 +62,29 @@ fn failed<E: std::fmt::Debug>(verb: &'static str) -> impl Fn(E) -> String {
     move |error| format!("{verb}: {error:?} after {:?}", begun.elapsed())
 }
 
-fn inspect_exec_freeze_stop(sandbox: &mut Sandbox) -> Result<(), String> {
+/// What leaves it running: four verbs.
+fn inspect_exec_freeze(sandbox: &Sandbox) -> Result<(), String> {
     sandbox.inspect().map_err(failed("inspect"))?;
-    let script = ["/usr/bin/sh", "-c", "cat /proc/self/status >/dev/null"];
-    let exec = Exec::new(script.map(str::to_owned).to_vec());
-    let mut second = sandbox
-        .exec(&exec, Io::null().unwrap().streams)
-        .map_err(failed("exec"))?;
-    let ended = second.wait_for(PATIENCE).map_err(failed("exec"))?;
-    if ended != Some(ExitStatus::Exited(0)) {
+    let ended = run_inside(sandbox, "cat /proc/self/status >/dev/null")?;
+    if ended != ExitStatus::Exited(0) {
         return Err(format!("exec ended with {ended:?}"));
     }
     let cgroup = &sandbox.prepared().cgroup;
     let frozen = cgroup.freeze().map_err(failed("freeze"));
     cgroup.thaw().map_err(failed("thaw"))?;
-    frozen?;
-    sandbox
-        .stop(Signal::SIGTERM, Duration::from_millis(200))
-        .map_err(failed("stop"))?;
-    Ok(())
+    frozen
+}
+
+fn run_inside(sandbox: &Sandbox, script: &str) -> Result<ExitStatus, String> {
+    let words = ["/usr/bin/sh", "-c", script].map(str::to_owned);
+    let mut exec = Exec::new(words.to_vec());
+    exec.environment
+        .insert("PATH".to_owned(), "/usr/bin".to_owned());
+    let mut second = sandbox
+        .exec(&exec, Io::null().unwrap().streams)
+        .map_err(failed("exec"))?;
+    let ended = second.wait_for(PATIENCE).map_err(failed("exec"))?;
+    ended.ok_or_else(|| "exec does not end".to_owned())
 }
 
 /// Root of its own tree, he puts links, FIFOs and loops where he can while the
@@ -77,7 +95,13 @@ pub(crate) fn mangled() -> Outcome {
     fs::write(Path::new(VICTIM).join("file"), "victim").unwrap();
     let script = "rm -rf /etc; ln -s /proc/1/root /etc; mkfifo /fifo /passwd; ln -s loop /loop; \
                   ln -s / /srv/back; mv /srv /gone; ln -s /tmp/victim /srv; rm -f /bin; \
-                  mkdir -p /a/b/c/d/e/f/g; chmod 000 /a; echo done; exec sleep 60";
+                  mkdir -p /a/b/c/d/e/f/g; chmod 000 /a; mkdir /done; exec sleep 60";
+    // Each took place. What a layer in memory lies over cannot be moved away.
+    let all = "test -d /done && test \"$(readlink /etc)\" = /proc/1/root && test -p /fifo \
+               && test -p /passwd && test -L /loop && ! test -L /bin \
+               && test \"$(stat -c %a /a)\" = 0";
+    let moved = "test -d /gone/deep && test \"$(readlink /srv)\" = /tmp/victim";
+    let not_moved = "test -d /srv/deep && test -L /srv/victim";
     let mut tried = 0;
     for access in [OwnAccess::ReadWrite, memory()] {
         fresh_tree();
@@ -103,8 +127,24 @@ pub(crate) fn mangled() -> Outcome {
                 return Outcome::Failed(format!("{error:?}"));
             }
         };
-        // They come while it is at it.
-        match every_verb(held) {
+        let srv = match access {
+            OwnAccess::ReadWrite => moved,
+            _ => not_moved,
+        };
+        // They come while it is at it, and once more when all is done.
+        let mangled = format!("{all} && {srv}");
+        let verbs = every_verb_after(held, |sandbox| {
+            inspect_exec_freeze(sandbox)?;
+            let deadline = Instant::now() + PATIENCE / 2;
+            while run_inside(sandbox, &mangled)? != ExitStatus::Exited(0) {
+                if Instant::now() > deadline {
+                    return Err("it was not mangled so".to_owned());
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(4)
+        });
+        match verbs {
             Ok(verbs) => tried += verbs,
             Err(error) => {
                 let mut said = String::new();

@@ -88,6 +88,17 @@ pub(crate) fn wall_clock_frozen() -> Outcome {
     overruns("freezes_a_process_and_waits")
 }
 
+/// A frozen process that is left does not keep the stage until its time is over.
+pub(crate) fn left_frozen() -> Outcome {
+    let mut enclosure = Enclosure::default();
+    enclosure.limits.wall_clock_s_max = Some(40);
+    let arguments = arguments("freezes_a_process_and_fails");
+    let code = enclosure.run(Path::new(FAULTY), &arguments).unwrap();
+    assert_eq!(code, 1);
+    assert_eq!(outer_cgroups(), Vec::<PathBuf>::new());
+    Outcome::Passed
+}
+
 fn overruns(case: &str) -> Outcome {
     let mut enclosure = Enclosure::default();
     enclosure.limits.wall_clock_s_max = Some(2);

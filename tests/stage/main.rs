@@ -83,6 +83,10 @@ const CASES: &[Case] = &[
         "the_wall_clock_ends_frozen_processes",
         bounds::wall_clock_frozen,
     ),
+    Case::new(
+        "a_frozen_process_that_is_left_does_not_hold_the_stage",
+        bounds::left_frozen,
+    ),
     Case::new("memory_is_bounded", bounds::memory),
     Case::new("processes_are_bounded", bounds::processes),
     Case::new(

@@ -253,7 +253,13 @@ fn tell(connection: i32, kind: u32, code: i32, detail: i32) {
         code,
         detail,
     };
+    /// So often in a row.
+    const INTERRUPTIONS_MAX: u32 = 16;
     // Whoever is gone needs no answer. One who does not read must not hold
     // the init up: there is room for the few answers of one connection.
-    let _unheard = send(connection, &answer.bytes(), -1);
+    for _ in 0..INTERRUPTIONS_MAX {
+        if send(connection, &answer.bytes(), -1) != Err(Errno::EINTR) {
+            return;
+        }
+    }
 }

@@ -41,7 +41,17 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     };
     // Before anything is made.
     check(&spec).map_err(|error| refused(error.into()))?;
-    spec.check_sources().map_err(&refused)?;
+    spec.check_sources()
+        .map_err(|error| match (error, &spec.root) {
+            (
+                cloison_sandbox::Error::HostPath { path, errno },
+                Root::Directory { path: root, .. },
+            ) if path == *root && source.is_none() => Error::Root {
+                path,
+                source: errno,
+            },
+            (error, _) => refused(error),
+        })?;
     lookup::settle(&mut spec).map_err(|error| match (&error, &source) {
         (Error::Root { path, source: why }, Some(source)) => {
             source.unusable(path, why.desc()).unwrap_or(error)

@@ -42,6 +42,7 @@ const CASES: &[Case] = &[
     Case::new("fills_memory", fill_memory),
     Case::new("forks_without_end", fork_without_end),
     Case::new("freezes_a_process_and_waits", freeze_and_wait).lasting_s(600),
+    Case::new("freezes_a_process_and_fails", freeze_and_fail),
 ];
 
 fn main() -> ExitCode {
@@ -117,9 +118,18 @@ fn fork_without_end() -> Outcome {
 }
 
 fn freeze_and_wait() -> Outcome {
+    freeze().wait().map(|_| ()).into()
+}
+
+fn freeze_and_fail() -> Outcome {
+    drop(freeze());
+    Outcome::Failed("on purpose".to_owned())
+}
+
+fn freeze() -> std::process::Child {
     let group = root_of("freezer").join("frozen");
     fs::create_dir(&group).unwrap();
-    let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+    let child = Command::new("sleep").arg("600").spawn().unwrap();
     fs::write(group.join("cgroup.procs"), child.id().to_string()).unwrap();
     let (file, value) = if group.join("freezer.state").exists() {
         ("freezer.state", "FROZEN")
@@ -127,7 +137,7 @@ fn freeze_and_wait() -> Outcome {
         ("cgroup.freeze", "1")
     };
     fs::write(group.join(file), value).unwrap();
-    child.wait().map(|_| ()).into()
+    child
 }
 
 fn root_of(controller: &str) -> PathBuf {

@@ -20,6 +20,8 @@ use super::{Call, Deed, Fault, Injection, MARKS, PHASE_MAX, Role, plausible};
 const NR_KILL: u64 = 62;
 /// How long a killed process may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// Among how many calls the same one has to come again.
+const REPEATED_WITHIN: usize = 8;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a run was.
@@ -46,6 +48,9 @@ pub struct Hit {
     pub injection: Option<Injection>,
     /// Whether a sandbox had executed something by then.
     pub is_after_exec: bool,
+    /// Whether the call that failed was made again: the same call with the same
+    /// first argument, among the next few of the same thread.
+    pub is_repeated: bool,
 }
 
 /// How a process ended.
@@ -114,6 +119,7 @@ impl Traced {
             trace: Trace::default(),
             counted: 0,
             phase: 0,
+            followed: None,
         };
         // Only the thread that traces may wait for, and resume, a tracee.
         let thread = thread::spawn(move || tracer.run(command));
@@ -203,6 +209,8 @@ struct Tracer {
     /// How many calls counted for the fault.
     counted: usize,
     phase: u8,
+    /// Whose calls are compared with the one that was hit, and how many yet.
+    followed: Option<(Pid, usize)>,
 }
 
 impl Tracer {
@@ -365,6 +373,7 @@ impl Tracer {
             data: None,
             result: None,
         };
+        self.compare(pid, &call);
         if let Some(phase) = marked(&call) {
             self.phase = phase;
         } else if self.wants(role) {
@@ -413,7 +422,11 @@ impl Tracer {
             at,
             injection,
             is_after_exec: self.trace.executed_at.is_some(),
+            is_repeated: false,
         });
+        if injection.is_some() {
+            self.followed = Some((pid, REPEATED_WITHIN));
+        }
         if fault.deed == Deed::Kill {
             // It is stopped, so it is there.
             let _told = kill(pid, Signal::SIGKILL);
@@ -433,6 +446,25 @@ impl Tracer {
             recorded: Some(at),
             result: Some(-i64::from(injection.errno() as i32)),
         });
+    }
+
+    /// Notes whether `pid` makes the call again that it was told to have failed.
+    fn compare(&mut self, pid: Pid, call: &Call) {
+        let Some((followed, left)) = self.followed else {
+            return;
+        };
+        if followed != pid {
+            return;
+        }
+        self.followed = left.checked_sub(1).map(|left| (pid, left));
+        let hit = self.trace.hit_call();
+        let is_same = hit.is_some_and(|hit| {
+            hit.number == call.number && hit.arguments.first() == call.arguments.first()
+        });
+        if is_same && let Some(hit) = &mut self.trace.hit {
+            hit.is_repeated = true;
+            self.followed = None;
+        }
     }
 
     /// Whether calls of `role` are looked at.
@@ -462,7 +494,8 @@ impl Tracer {
         let Some(role) = self.tasks.get(&pid).map(|task| task.role) else {
             return;
         };
-        let stops = self.stops_at_calls(role);
+        let is_followed = self.followed.is_some_and(|(followed, _)| followed == pid);
+        let stops = is_followed || self.stops_at_calls(role);
         let Some(task) = self.tasks.get_mut(&pid) else {
             return;
         };

@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 /// How long what ends by itself may take.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
+/// How much it may grow in the second half, by how many mishaps that has: less
+/// than anything that one mishap could leak, but for what the kernel rounds.
+const HALF_KIB_MAX: u64 = 1 << 10;
+const MISHAP_BYTES_MAX: u64 = 512;
 /// How much this process may grow: what the allocator keeps of four threads.
 const OWN_KIB_MAX: u64 = 8 << 10;
 
@@ -86,6 +90,18 @@ impl Measures {
                 return now;
             }
             thread::sleep(PAUSE);
+        }
+    }
+
+    /// The memory of the caller at half time beside that at the end, with as many
+    /// mishaps in between.
+    #[must_use]
+    pub fn memory_beside(&self, after: &Self, mishaps: u64) -> Measure {
+        Measure {
+            name: "memory since half time, KiB",
+            before: self.own_kib,
+            after: after.own_kib,
+            grows_max: HALF_KIB_MAX.max(mishaps * MISHAP_BYTES_MAX / 1024),
         }
     }
 

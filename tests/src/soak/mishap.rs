@@ -180,15 +180,23 @@ pub(super) fn have_until(scene: &Scene, settings: Settings, number: u32, end: In
         *tally.mishaps.entry(mishap.name()).or_default() += 1;
         let is_excused = before % 2 == 1 || scene.killings() != before;
         match (had, swept) {
-            (Ok(()), Ok(was_there)) if !was_there || mishap.leaves() || is_excused => {}
+            (Ok(()), Ok(was_there)) if !was_there || mishap.leaves() => {}
             (Ok(()), Ok(_)) => tally.wrong.push(format!("{}: it was left", mishap.name())),
-            (Err(_), Ok(_)) if is_excused => tally.lost += 1,
+            (Err(why), Ok(_)) if is_excused && is_of_a_lost_spawner(&why) => tally.lost += 1,
             (Err(why), Ok(false)) if has_just_killed && why.contains(LOST) => tally.lost += 1,
             (Err(why), _) | (_, Err(why)) => {
                 tally.wrong.push(format!("{}: {why}", mishap.name()));
             }
         }
     }
+}
+
+/// Whether that is how a launch, or what comes after it, fails when the spawner
+/// dies meanwhile.
+fn is_of_a_lost_spawner(why: &str) -> bool {
+    ["Spawn(", "no spawner", "Unknown"]
+        .iter()
+        .any(|part| why.contains(part))
 }
 
 /// One thread and its chance.

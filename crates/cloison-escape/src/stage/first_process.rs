@@ -15,16 +15,17 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{close, dup2_stdin, sethostname, setsid};
+use nix::unistd::{Pid, close, dup2_stdin, sethostname, setsid};
 
 use super::devices;
 use super::hierarchies::{Hierarchy, Kind, LIMITING};
 use super::namespaces::{Machine, Namespace, of_first_process};
+use super::outer_cgroup::thaw;
 use super::refusal::verify_namespaces;
 use super::rtnetlink::Rtnetlink;
 use super::{EXIT_TIME_OVER, MACHINE, ROLE, ROLE_INSIDE, StageError, call, step};
@@ -86,7 +87,9 @@ impl FirstProcess {
             SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
                 .map_err(call("signalfd"))?;
         let program = start(&machine)?;
-        reap(program, &control, &signals, timer.as_ref())
+        let ended = reap(program, &control, &signals, timer.as_ref());
+        end_the_rest(&hierarchies)?;
+        ended
     }
 }
 
@@ -293,6 +296,20 @@ fn reap(
             return Ok(code);
         }
     }
+}
+
+/// Kills what the program left, and thaws it: the kernel, which waits for all of
+/// it when this process ends, would wait for ever for what is frozen.
+fn end_the_rest(hierarchies: &[Hierarchy]) -> Result<(), StageError> {
+    match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+        // Nothing is left.
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => return Err(call("ending what is left")(errno)),
+    }
+    for hierarchy in hierarchies {
+        thaw(&hierarchy.mount_point)?;
+    }
+    Ok(())
 }
 
 fn reap_all(program: i32) -> Result<Option<u8>, StageError> {

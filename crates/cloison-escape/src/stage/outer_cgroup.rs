@@ -330,7 +330,9 @@ fn end_processes(group: &Path) -> Result<(), StageError> {
     Ok(())
 }
 
-fn thaw(group: &Path) -> Result<(), StageError> {
+/// Lets go on what stands still in `group` and beneath it. In version 2 what is
+/// frozen ends without.
+pub(super) fn thaw(group: &Path) -> Result<(), StageError> {
     if !group.join("freezer.state").exists() {
         return Ok(());
     }
