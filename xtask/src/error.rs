@@ -9,8 +9,13 @@ use cloison_sandbox::Layer;
 #[non_exhaustive]
 pub(crate) enum Error {
     /// No such command.
-    #[error("usage: cargo xtask docs | compared")]
+    #[error(
+        "usage: cargo xtask docs | compared | guest KERNEL [--full] [--limit-s N] -- COMMAND..."
+    )]
     Usage,
+    /// A guest did not run its command.
+    #[error(transparent)]
+    Guest(#[from] cloison_tests::guest::GuestError),
     /// The source of the layers has no meaning for this one.
     #[error("crates/cloison-sandbox/src/layer.rs has no doc comment for {0:?}")]
     NoMeaning(Layer),

@@ -159,17 +159,17 @@ impl Cgroup {
     /// [`CgroupError::Step`].
     ///
     /// # Source
-    /// cpuset(7)
+    /// cpuset(7), and the kernel's documentation of cgroup v2.
     pub fn processors(&self) -> Result<Option<String>, CgroupError> {
-        let cpuset = self
-            .placements
-            .iter()
-            .find(|placement| placement.hierarchy().has_controller("cpuset"));
-        let Some(placement) = cpuset else {
-            return Ok(None);
-        };
-        let list = placement.value(c"cpuset.effective_cpus")?;
-        Ok(Some(crate::proc::escaped(list.trim_ascii_end())))
+        for placement in &self.placements {
+            let list = placement
+                .processors()
+                .map_err(|errno| placement.failed(CgroupStep::Read, errno))?;
+            if let Some(list) = list {
+                return Ok(Some(crate::proc::escaped(list.trim_ascii_end())));
+            }
+        }
+        Ok(None)
     }
 
     /// The most memory that its processes may have together: the lowest limit
