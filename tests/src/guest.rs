@@ -20,6 +20,7 @@
 
 mod archive;
 mod cargo;
+mod compat;
 mod count;
 mod freight;
 mod kernel;
@@ -36,11 +37,15 @@ use std::time::Duration;
 
 use archive::Archive;
 pub use cargo::Programs;
+pub use compat::{AllSeen, Seen};
 pub use count::Counts;
 pub use kernel::GuestKernel;
 pub use order::{
     CONSOLE, End, FOLDER, Form, INIT, ORDER, OUTPUT, Order, PROGRAMS, RESULT, ROOT, SERVE,
 };
+
+/// The settings of a host that lacks what may be lacking, from the workspace.
+pub const HOST_FILE: &str = "tests/guest/host.toml";
 
 /// What is handed on from the environment here to that of the command.
 const HANDED_ON: &[&str] = &[
@@ -95,7 +100,7 @@ impl Guest {
     /// # Errors
     /// [`GuestError`]: nothing of the guest is left then either.
     pub fn run(&self, programs: &Programs, to: &mut dyn Write) -> Result<Ended, GuestError> {
-        let folder = Work::make(self.kernel)?;
+        let folder = Work::make(self.kernel.name())?;
         self.pack(programs, &folder.0)?;
         qemu::run(self, &folder.0, to)
     }
@@ -106,15 +111,16 @@ impl Guest {
             path: path.clone(),
             source,
         };
-        let file = BufWriter::new(File::create(&path).map_err(failed)?);
-        let mut archive = Archive::new(file);
+        fs::copy(programs.archive(), &path).map_err(failed)?;
+        let file = File::options().append(true).open(&path).map_err(failed)?;
+        // The kernel unpacks one archive behind the other.
+        let mut archive = Archive::new(BufWriter::new(file));
         let mut order = self.order(programs);
         for (name, bytes) in self.kernel.modules()? {
             let path = Path::new(FOLDER).join("modules").join(name);
             archive.file(&path, 0o644, &bytes).map_err(failed)?;
             order.modules.push(path);
         }
-        freight::load(&mut archive, programs, folder)?;
         let order = serde_json::to_vec(&order).map_err(|error| failed(error.into()))?;
         archive
             .file(Path::new(ORDER), 0o644, &order)
@@ -129,6 +135,7 @@ impl Guest {
                 ("PATH", format!("{PROGRAMS}:/usr/bin:/usr/sbin:/bin:/sbin")),
                 ("HOME", "/root".to_owned()),
                 ("TERM", "dumb".to_owned()),
+                ("CLOISON_TESTS_HOST", HOST_FILE.to_owned()),
                 // What a test would build has been built here.
                 ("CARGO", "/usr/bin/true".to_owned()),
             ]
@@ -219,14 +226,16 @@ pub enum GuestError {
     },
 }
 
-/// A folder for one guest, removed with it.
+/// A folder for what is needed for a while, removed with it.
+#[derive(Debug)]
 struct Work(PathBuf);
 
 impl Work {
-    fn make(kernel: GuestKernel) -> Result<Self, GuestError> {
+    fn make(name: &str) -> Result<Self, GuestError> {
         let path = workspace()
             .join("target/guests")
-            .join(format!("{kernel}-{}", std::process::id()));
+            .join(format!("{name}-{}", std::process::id()));
+        remove_stale(&workspace().join("target/guests"));
         match fs::create_dir_all(&path) {
             Ok(()) => Ok(Self(path)),
             Err(source) => Err(GuestError::File { path, source }),
@@ -238,6 +247,18 @@ impl Drop for Work {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
             eprintln!("{} is left: {error}", self.0.display());
+        }
+    }
+}
+
+/// Removes what a process left that was killed. What cannot be removed is in
+/// nobody's way.
+fn remove_stale(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.rsplit('-').next().and_then(|pid| pid.parse().ok());
+        if owner.is_some_and(|pid: u32| !Path::new(&format!("/proc/{pid}")).exists()) {
+            drop(fs::remove_dir_all(entry.path()));
         }
     }
 }

@@ -10,7 +10,7 @@ use cloison_sandbox::Layer;
 pub(crate) enum Error {
     /// No such command.
     #[error(
-        "usage: cargo xtask docs | compared | guest KERNEL [--full] [--limit-s N] -- COMMAND..."
+        "usage: cargo xtask docs | compared | compat | kernels | guest KERNEL [--full] [--limit-s N] -- COMMAND..."
     )]
     Usage,
     /// A guest did not run its command.
@@ -41,6 +41,9 @@ pub(crate) enum Error {
     /// The trial failed; it has said why.
     #[error("the trial failed: {0}")]
     Tried(std::process::ExitStatus),
+    /// The README has not the two lines between which the table stands.
+    #[error("README.md has no place for the table of kernels")]
+    NoTable,
     /// The document could not be written.
     #[error("writing {}", path.display())]
     Write {

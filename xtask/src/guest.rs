@@ -1,12 +1,14 @@
 //! `cargo xtask guest KERNEL [--full] [--limit-s N] -- COMMAND...`
 
+use std::fs;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cloison_tests::guest::{End, Form, Guest, Programs};
+use cloison_tests::guest::{AllSeen, End, Form, Guest, Programs};
 
 use crate::error::Error;
+use crate::from_root;
 
 /// The code of a command that did not run.
 const EXIT_NOT_STARTED: u8 = 125;
@@ -30,6 +32,23 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         }
     };
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+}
+
+/// Writes into the README what the last run of the tests saw in guests.
+pub(crate) fn compat() -> Result<(), Error> {
+    let path = from_root("README.md");
+    let readme = fs::read_to_string(&path).map_err(|source| Error::Read {
+        path: path.clone(),
+        source,
+    })?;
+    let fresh = AllSeen::read()?.spliced(&readme).ok_or(Error::NoTable)?;
+    fs::write(&path, fresh).map_err(|source| Error::Write { path, source })
+}
+
+/// Prints the counts of that run.
+pub(crate) fn kernels() -> Result<(), Error> {
+    print!("{}", AllSeen::read()?.counts());
+    Ok(())
 }
 
 fn parse(arguments: &[String]) -> Result<Guest, Error> {

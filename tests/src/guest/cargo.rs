@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{GuestError, said_by, workspace};
+use super::archive::Archive;
+use super::{GuestError, Work, freight, said_by, workspace};
 
-/// Test targets and programs of the workspace by their names, and where they
-/// are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Test targets and programs of the workspace by their names, where they are,
+/// and the archive that all guests start with, packed once.
+#[derive(Debug)]
 pub struct Programs {
     by_name: BTreeMap<String, PathBuf>,
     folder: PathBuf,
+    work: Work,
 }
 
 impl Programs {
@@ -24,10 +28,28 @@ impl Programs {
         let mut found = Self {
             by_name: BTreeMap::new(),
             folder: workspace().join("target/debug"),
+            work: Work::make("programs")?,
         };
         found.take(&["test", "--workspace", "--no-run"])?;
         found.take(&["build", "-p", "cloison-launcher", "--bins"])?;
+        found.pack()?;
         Ok(found)
+    }
+
+    fn pack(&self) -> Result<(), GuestError> {
+        let path = self.archive();
+        let failed = |source| GuestError::File {
+            path: path.clone(),
+            source,
+        };
+        let file = BufWriter::new(File::create(&path).map_err(failed)?);
+        let mut archive = Archive::new(file);
+        freight::load(&mut archive, self, &self.work.0)?;
+        archive.finish().map_err(failed).map(drop)
+    }
+
+    pub(super) fn archive(&self) -> PathBuf {
+        self.work.0.join("archive")
     }
 
     fn take(&mut self, words: &[&str]) -> Result<(), GuestError> {

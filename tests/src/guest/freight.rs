@@ -19,14 +19,14 @@ const BROUGHT: &[&str] = &[
     "cloison", "launch", "launcher", "probes", "stage", "faulty", "traced",
 ];
 /// Files and folders of the workspace that these read.
-const FILES: &[&str] = &["examples"];
+const FILES: &[&str] = &["examples", "tests/guest/host.toml", "ARCHITECTURE.md"];
 /// Programs of this machine that servers and tests run.
 const PROGRAMS_OF_THE_MACHINE: &[&str] = &[
-    "sh", "basename", "cat", "chmod", "cp", "cut", "date", "dd", "dirname", "echo", "env", "false",
-    "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mknod", "mktemp", "mount",
-    "mv", "nproc", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "sleep", "sort", "stat",
-    "stty", "sync", "tail", "tee", "test", "timeout", "touch", "tr", "true", "umount", "uname",
-    "wc",
+    "sh", "basename", "cat", "chmod", "chrt", "cp", "cut", "date", "dd", "dirname", "echo", "env",
+    "false", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mknod", "mktemp",
+    "mount", "mv", "nproc", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "sleep", "sort",
+    "stat", "stty", "strace", "sync", "tail", "tee", "test", "timeout", "touch", "tr", "true",
+    "umount", "uname", "wc",
 ];
 const FILES_OF_THE_MACHINE: &[&str] = &["/usr/lib/os-release"];
 /// As every Debian has them.

@@ -96,7 +96,7 @@ fn command(guest: &Guest, folder: &Path) -> Result<Command, GuestError> {
     command.arg("-serial").arg(to_file(&folder.join(RESULT)));
     command.arg("-kernel").arg(image);
     command.arg("-initrd").arg(folder.join(ARCHIVE));
-    let line = format!("console=ttyS0 quiet panic=-1 rdinit={INIT}");
+    let line = format!("console=ttyS0 quiet panic=-1 no_timer_check rdinit={INIT}");
     command.args(["-append", line.as_str()]);
     if guest.form == Form::Full {
         let disk = fetched().join("guests/disk");

@@ -1,6 +1,7 @@
 //! From the kernel's first root to a host.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -18,6 +19,12 @@ const HOST_NAME: &str = "guest";
 const DISK: &str = "/disk";
 const SYSTEMD: &str = "/sbin/init";
 const CGROUPS: &str = "/sys/fs/cgroup";
+const DEVICE_LINKS: &[(&str, &str)] = &[
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
 /// As a service manager delegates: a group that holds no process, the command
 /// in a leaf of it.
 const DELEGATED: &str = "/sys/fs/cgroup/delegated";
@@ -44,8 +51,14 @@ pub(crate) fn furnish() -> Result<(), Failed> {
     }
     enter(ROOT)?;
     mount_at("sysfs", "/sys", "sysfs", strict(), None)?;
-    fs::create_dir_all("/dev/pts").map_err(step("/dev/pts"))?;
-    fs::create_dir_all("/dev/shm").map_err(step("/dev/shm"))?;
+    for folder in ["/dev/pts", "/dev/shm"] {
+        fs::create_dir_all(folder).map_err(step(folder))?;
+    }
+    // As udev makes them. TOMOYO refuses to execute by a descriptor where the
+    // first is missing, until Linux 6.12.
+    for (name, target) in DEVICE_LINKS {
+        symlink(target, name).map_err(step(name))?;
+    }
     let terminals = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let options = Some("gid=5,mode=620,ptmxmode=666");
     mount_at("devpts", "/dev/pts", "devpts", terminals, options)?;

@@ -45,6 +45,7 @@ fn act(serves: bool) -> Result<End, Failed> {
     };
     let order = order()?;
     if serves {
+        serve::enter_leaf()?;
         return serve::run(&order);
     }
     boot::prepare(&order)?;

@@ -1,6 +1,6 @@
 //! The command: run, its output relayed, everything else ended.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio, id};
@@ -22,6 +22,18 @@ use crate::fail::{Failed, step};
 /// How long what is left of the output may take, once the command has ended.
 const REST: Duration = Duration::from_secs(20);
 const COPY_BYTES: usize = 4 << 10;
+
+/// Goes into a leaf of the cgroup that systemd delegates: a group that holds
+/// processes hands no controller on.
+pub(crate) fn enter_leaf() -> Result<(), Failed> {
+    let own = "/proc/self/cgroup";
+    let text = fs::read_to_string(own).map_err(step(own))?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let path = path.ok_or_else(|| Failed::new(own, io::ErrorKind::InvalidData))?;
+    let leaf = format!("/sys/fs/cgroup{path}/leaf");
+    fs::create_dir(&leaf).map_err(step(&leaf))?;
+    fs::write(format!("{leaf}/cgroup.procs"), "0").map_err(step(&leaf))
+}
 
 /// Runs the command to its end.
 pub(crate) fn run(order: &Order) -> Result<End, Failed> {

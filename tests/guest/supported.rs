@@ -1,0 +1,86 @@
+//! Kernels that must do, and systemd.
+
+use std::time::Duration;
+
+use cloison_sandbox::Feature;
+use cloison_tests::guest::{Counts, End, Form, Guest, GuestKernel, HOST_FILE};
+
+use crate::{Result, expected, old, run, seen};
+
+/// The test targets that run in each guest, each shown by its own closing
+/// line.
+const TARGETS: [&str; 2] = ["launch", "probes"];
+/// An emulated processor is twenty times slower, and may be one of many on a
+/// busy machine.
+const LIMIT: Duration = Duration::from_secs(1500);
+
+pub(crate) fn keeps(kernel: GuestKernel) -> Result {
+    starts(kernel, Form::Bare)?;
+    for target in TARGETS {
+        passes(kernel, Form::Bare, target)?;
+    }
+    Ok(())
+}
+
+/// As a production host has it: cgroups that systemd made, a service with
+/// `Delegate=yes`.
+pub(crate) fn with_systemd() -> Result {
+    let kernel = GuestKernel::V6_12;
+    starts(kernel, Form::Full)?;
+    passes(kernel, Form::Full, "launch")
+}
+
+fn starts(kernel: GuestKernel, form: Form) -> Result {
+    let check = ["cloison", "check", "--json", "--host", HOST_FILE];
+    let (end, output) = run(&guest(kernel, form, &check))?;
+    let finding: serde_json::Value =
+        serde_json::from_str(&output).map_err(|error| format!("{error}: {end:?}, {output}"))?;
+    if end != End::Exited(0) || finding["can_start"] != true {
+        return Err(format!("{end:?}: {output}").into());
+    }
+    let hello = ["cloison", "run", "--host", HOST_FILE, "examples/hello.toml"];
+    let (end, output) = run(&guest(kernel, form, &hello))?;
+    if end != End::Exited(0) || !output.starts_with("Hello from hello, a sandbox") {
+        return Err(format!("{end:?}: {output}").into());
+    }
+    if form == Form::Full {
+        return Ok(());
+    }
+    let layers = finding["layers"].as_array().ok_or("no layers")?;
+    let without = Feature::ALL.iter().filter(|feature| {
+        let state = &finding["kernel"]["features"][feature.name()];
+        feature.lost_without().is_some() && state["state"] == "absent"
+    });
+    let without = without.map(|feature| feature.name().to_owned()).collect();
+    seen::note(kernel, |seen| {
+        seen.starts = true;
+        seen.waived = old::waived(layers);
+        seen.without = without;
+        seen.passed += 1;
+    })
+}
+
+fn passes(kernel: GuestKernel, form: Form, target: &str) -> Result {
+    let (end, output) = run(&guest(kernel, form, &[target]))?;
+    let counts = Counts::of(&output).ok_or_else(|| format!("{end:?}: {output}"))?;
+    seen::count(kernel, &counts)?;
+    if end != End::Exited(0) || counts.failed > 0 || counts.passed == 0 {
+        return Err(format!("{target}: {end:?}: {output}").into());
+    }
+    Ok(())
+}
+
+fn guest(kernel: GuestKernel, form: Form, command: &[&str]) -> Guest {
+    let mut guest = Guest::new(kernel, command);
+    guest.form = form;
+    guest.limit = LIMIT;
+    let skips = expected::skips(kernel);
+    let environment = [
+        ("CLOISON_EXPECT_SKIPS", skips.as_str()),
+        ("CLOISON_QUICK", "1"),
+    ];
+    guest.environment = environment
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    guest
+}
