@@ -47,6 +47,9 @@ pub use order::{
 /// The settings of a host that lacks what may be lacking, from the workspace.
 pub const HOST_FILE: &str = "tests/guest/host.toml";
 
+/// How many times as long a case may last there.
+const SLOWER: &str = "20";
+
 /// What is handed on from the environment here to that of the command.
 const HANDED_ON: &[&str] = &[
     "CLOISON_EXPECT_SKIPS",
@@ -135,6 +138,7 @@ impl Guest {
                 ("PATH", format!("{PROGRAMS}:/usr/bin:/usr/sbin:/bin:/sbin")),
                 ("HOME", "/root".to_owned()),
                 ("TERM", "dumb".to_owned()),
+                ("CLOISON_SLOWER", SLOWER.to_owned()),
                 ("CLOISON_TESTS_HOST", HOST_FILE.to_owned()),
                 // What a test would build has been built here.
                 ("CARGO", "/usr/bin/true".to_owned()),

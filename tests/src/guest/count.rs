@@ -22,6 +22,8 @@ impl Counts {
         let reasons: Vec<(String, String)> = output
             .lines()
             .filter_map(|line| line.split_once(": SKIPPED: "))
+            // The library has begun the line with what it runs.
+            .map(|(before, reason)| (before.rsplit(' ').next().unwrap_or(before), reason))
             .map(|(name, reason)| (name.to_owned(), reason.to_owned()))
             .collect();
         (reasons.len() == skipped).then_some(Self {
@@ -46,7 +48,8 @@ mod tests {
 
     #[test]
     fn counts_are_read_with_their_reasons() {
-        let output = "a: SKIPPED: no disk\ntest a ... ok\n12 passed, 1 failed, 1 skipped\n";
+        let output =
+            "test a ... a: SKIPPED: no disk\ntest a ... ok\n12 passed, 1 failed, 1 skipped\n";
         let counts = Counts {
             passed: 12,
             failed: 1,
