@@ -24,9 +24,9 @@ const FILES: &[&str] = &["examples", "tests/guest/host.toml", "ARCHITECTURE.md"]
 const PROGRAMS_OF_THE_MACHINE: &[&str] = &[
     "sh", "basename", "cat", "chmod", "chrt", "cp", "cut", "date", "dd", "dirname", "echo", "env",
     "false", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mknod", "mktemp",
-    "mount", "mv", "nproc", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "sleep", "sort",
-    "stat", "stty", "strace", "sync", "tail", "tee", "test", "timeout", "touch", "tr", "true",
-    "umount", "uname", "wc",
+    "mount", "mv", "nproc", "nsenter", "prlimit", "ps", "pwd", "readlink", "rm", "rmdir", "sed",
+    "setpriv", "setsid", "seq", "sleep", "sort", "stat", "stty", "strace", "sync", "tail", "tee",
+    "test", "timeout", "touch", "tr", "true", "umount", "uname", "wc",
 ];
 const FILES_OF_THE_MACHINE: &[&str] = &["/usr/lib/os-release"];
 /// As every Debian has them.
