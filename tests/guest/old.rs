@@ -45,6 +45,7 @@ pub(crate) fn refused() -> Result {
     seen::note(KERNEL, |seen| {
         seen.refused = refused.to_vec();
         seen.waived = waived(layers);
+        seen.without = without(&finding);
     })?;
     runs_nothing()
 }
@@ -102,5 +103,22 @@ pub(crate) fn waived(layers: &[serde_json::Value]) -> Vec<String> {
         .iter()
         .filter(|judged| judged["verdict"] == "waived")
         .filter_map(|judged| judged["layer"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// The optional features that the kernel has not.
+pub(crate) fn without(finding: &serde_json::Value) -> Vec<String> {
+    let states = finding["kernel"]["features"].as_array();
+    let absent: Vec<&serde_json::Value> = states
+        .into_iter()
+        .flatten()
+        .filter(|state| state["state"] == "absent")
+        .map(|state| &state["feature"])
+        .collect();
+    Feature::ALL
+        .iter()
+        .filter(|feature| feature.lost_without().is_some())
+        .map(|feature| feature.name().to_owned())
+        .filter(|name| absent.iter().any(|absent| **absent == name.as_str()))
         .collect()
 }

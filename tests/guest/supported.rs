@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use cloison_sandbox::Feature;
 use cloison_tests::guest::{Counts, End, Form, Guest, GuestKernel, HOST_FILE};
 
 use crate::{Result, expected, old, run, seen};
@@ -50,15 +49,10 @@ fn starts(kernel: GuestKernel, form: Form) -> Result {
         return Ok(());
     }
     let layers = finding["layers"].as_array().ok_or("no layers")?;
-    let without = Feature::ALL.iter().filter(|feature| {
-        let state = &finding["kernel"]["features"][feature.name()];
-        feature.lost_without().is_some() && state["state"] == "absent"
-    });
-    let without = without.map(|feature| feature.name().to_owned()).collect();
     seen::note(kernel, |seen| {
         seen.starts = true;
         seen.waived = old::waived(layers);
-        seen.without = without;
+        seen.without = old::without(&finding);
         seen.passed += 1;
     })
 }
