@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     ];
     for (name, run) in long {
         if cloison_tests::quick() && !arguments.list {
-            println!("{name}: SKIPPED: --quick boots one guest only");
+            println!("{name}: SKIPPED: --quick boots a guest for its exit code only");
             left_out += 1;
         } else {
             trials.push(Trial::test(name, run));

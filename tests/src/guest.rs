@@ -155,7 +155,12 @@ impl Guest {
             command: self.command.clone(),
             environment,
             directory: workspace(),
-            shown: vec![PathBuf::from(FOLDER), programs.folder().to_owned()],
+            shown: vec![
+                PathBuf::from(FOLDER),
+                programs.folder().to_owned(),
+                workspace().join("examples"),
+                workspace().join("tests"),
+            ],
             form: self.form,
         }
     }

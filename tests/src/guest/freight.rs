@@ -19,7 +19,7 @@ const BROUGHT: &[&str] = &[
     "cloison", "launch", "launcher", "probes", "stage", "faulty", "traced",
 ];
 /// Files and folders of the workspace that these read.
-const FILES: &[&str] = &["examples", "tests/guest/host.toml", "ARCHITECTURE.md"];
+const FILES: &[&str] = &["examples", "tests/guest/host.toml"];
 /// Programs of this machine that servers and tests run.
 const PROGRAMS_OF_THE_MACHINE: &[&str] = &[
     "sh", "basename", "cat", "chmod", "chrt", "cp", "cut", "date", "dd", "dirname", "echo", "env",
