@@ -269,32 +269,17 @@ impl Cgroup {
     /// [`CgroupError::Step`].
     ///
     /// # Source
-    /// cpuset(7)
+    /// cpuset(7), and the kernel's documentation of cgroup v2.
     pub fn processors(&self) -> Result<Option<String>, CgroupError> {
-        let cpuset = self
-            .placements
-            .iter()
-            .find(|placement| placement.hierarchy().has_controller("cpuset"));
-        let list = match cpuset {
-            Some(placement) => placement.value(c"cpuset.effective_cpus")?,
-            None => {
-                let v2 = self
-                    .placements
-                    .iter()
-                    .find(|placement| *placement.hierarchy() == Hierarchy::V2);
-                match v2.map(|placement| placement.value(c"cpuset.cpus.effective")) {
-                    Some(Ok(list)) => list,
-                    // The controller is not at work here.
-                    Some(Err(CgroupError::Step {
-                        source: Errno::ENOENT,
-                        ..
-                    }))
-                    | None => return Ok(None),
-                    Some(Err(error)) => return Err(error),
-                }
+        for placement in &self.placements {
+            let list = placement
+                .processors()
+                .map_err(|errno| placement.failed(CgroupStep::Read, errno))?;
+            if let Some(list) = list {
+                return Ok(Some(crate::proc::escaped(list.trim_ascii_end())));
             }
-        };
-        Ok(Some(crate::proc::escaped(list.trim_ascii_end())))
+        }
+        Ok(None)
     }
 
     /// The most memory that its processes may have together: the lowest limit

@@ -182,6 +182,17 @@ impl Placement {
         Ok(None)
     }
 
+    /// The processors of the group, where this hierarchy decides on them.
+    pub(super) fn processors(&self) -> Result<Option<Vec<u8>>, Errno> {
+        match &self.hierarchy {
+            Hierarchy::V2 => v2::processors(self.directory()),
+            v1 if v1.has_controller("cpuset") => {
+                read(self.directory(), c"cpuset.effective_cpus").map(Some)
+            }
+            Hierarchy::V1(_) => Ok(None),
+        }
+    }
+
     pub(super) fn set(
         &self,
         step: CgroupStep,
