@@ -69,7 +69,7 @@ const CASES: &[Case] = &[
         "order_of_the_child_is_as_documented",
         order::every_adjacent_pair,
     ),
-    Case::new("broken_field_is_noticed", fields::every_field),
+    Case::new("broken_field_is_noticed", fields::every_field).lasting_s(300),
     Case::new(
         "tree_of_a_shared_mount_is_private",
         outside::tree_of_a_shared_mount_is_private,

@@ -54,8 +54,10 @@ pub(crate) fn furnish() -> Result<(), Failed> {
     for folder in ["/dev/pts", "/dev/shm"] {
         fs::create_dir_all(folder).map_err(step(folder))?;
     }
-    // As udev makes them. TOMOYO refuses to execute by a descriptor where the
-    // first is missing, until Linux 6.12.
+    // As udev makes them. Without the first, TOMOYO answers an execveat(2) of a
+    // descriptor with ENOENT: it looks for `/dev/fd/N`, and has another way only
+    // since Linux 6.12 and the stable ones of late 2024 (Debian's bug 1082001).
+    // Our 5.10 is older than that.
     for (name, target) in DEVICE_LINKS {
         symlink(target, name).map_err(step(name))?;
     }
