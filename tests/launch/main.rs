@@ -4,6 +4,7 @@
 mod broken;
 mod callers;
 mod covered;
+mod devices;
 mod exec;
 mod exec_again;
 mod fields;
@@ -33,6 +34,8 @@ macro_rules! broken {
 
 const BROKEN: &[Case] = broken! {
     cgroup: Cgroup,
+    cgroup_limits: CgroupLimits,
+    device_control: DeviceControl,
     network_namespace: NetworkNamespace,
     user_namespace: UserNamespace,
     mount_namespace: MountNamespace,
@@ -66,7 +69,7 @@ const CASES: &[Case] = &[
         "order_of_the_child_is_as_documented",
         order::every_adjacent_pair,
     ),
-    Case::new("broken_field_is_noticed", fields::every_field),
+    Case::new("broken_field_is_noticed", fields::every_field).lasting_s(300),
     Case::new(
         "tree_of_a_shared_mount_is_private",
         outside::tree_of_a_shared_mount_is_private,
@@ -118,6 +121,10 @@ const CASES: &[Case] = &[
     ),
     Case::new("missing_cover_of_proc_is_noticed", covered::missing_cover),
     Case::new("devices_are_the_servers_own", prepared::devices_are_its_own),
+    Case::new(
+        "device_program_of_version_2_denies_others",
+        devices::program_of_version_2,
+    ),
     Case::new("waiting_needs_no_thread", callers::waits_async),
     Case::new("launch_makes_no_clone_in_the_caller", quiet::no_clone),
     Case::new(

@@ -93,7 +93,7 @@ pub(crate) fn json() -> Outcome {
         let can_start = check["can_start"].as_bool().unwrap();
         assert_eq!(code, Some(i32::from(!can_start)));
         let layers = check["layers"].as_array().unwrap();
-        assert_eq!(layers.len(), 27);
+        assert_eq!(layers.len(), Layer::ALL.len());
         let missing = layers
             .iter()
             .filter(|layer| layer["verdict"] == "unavailable");
@@ -103,6 +103,8 @@ pub(crate) fn json() -> Outcome {
         }
         assert!(check["kernel"]["features"].as_array().unwrap().len() > 30);
         assert_eq!(check["ids"]["first"], 1_879_048_192);
+        let pools = check["pools"].as_array().unwrap();
+        assert!(pools.iter().any(|pool| pool["used"].as_u64() > Some(0)));
     }
 
     let running = Running::named("seen", &["sleep", "600"]);
@@ -114,6 +116,10 @@ pub(crate) fn json() -> Outcome {
     let of = |field: &str| posture.iter().find(|fact| fact["field"] == field).unwrap();
     assert_eq!(of("no-new-privs")["value"], 1);
     assert_eq!(of("no-new-privs")["known"], "read");
+    assert_eq!(of("tasks-max")["value"], 512);
+    assert_eq!(of("tasks-max")["known"], "read");
+    assert!(seen["usage"]["tasks"].as_u64() >= Some(2));
+    assert!(seen["usage"]["memory_bytes"].as_u64() > Some(0));
     running.terminate().wants(128 + 15, &[]);
     Outcome::Passed
 }

@@ -91,6 +91,48 @@ const NUMBERS: &[(&str, Set, u64, u64)] = &[
         i64::MAX as u64,
     ),
     (
+        "limits.inotify_instances_max",
+        |s, n| s.limits.inotify_instances_max = n,
+        0,
+        i32::MAX as u64,
+    ),
+    (
+        "limits.inotify_watches_max",
+        |s, n| s.limits.inotify_watches_max = n,
+        0,
+        i32::MAX as u64,
+    ),
+    (
+        "cgroup.memory_bytes_max",
+        |s, n| s.cgroup.memory_bytes_max = n,
+        16 << 20,
+        1 << 50,
+    ),
+    (
+        "cgroup.swap_bytes_max",
+        |s, n| s.cgroup.swap_bytes_max = n,
+        0,
+        1 << 50,
+    ),
+    (
+        "cgroup.tasks_max",
+        |s, n| s.cgroup.tasks_max = n,
+        3,
+        1 << 22,
+    ),
+    (
+        "cgroup.cpu_weight",
+        |s, n| s.cgroup.cpu_weight = n,
+        1,
+        10_000,
+    ),
+    (
+        "cgroup.cpu_percent_max",
+        |s, n| s.cgroup.cpu_percent_max = n,
+        1,
+        1_000_000,
+    ),
+    (
         "limits.terminals_max",
         |s, n| s.limits.terminals_max = n.try_into().unwrap(),
         0,
@@ -156,6 +198,8 @@ fn own(name: &str) -> u64 {
         "limits.locked_bytes_max" => Resource::RLIMIT_MEMLOCK,
         "limits.pending_signals_max" => Resource::RLIMIT_SIGPENDING,
         "limits.message_queue_bytes_max" => Resource::RLIMIT_MSGQUEUE,
+        // No more than the cgroup above has, in version 1: the stage's.
+        "cgroup.cpu_percent_max" => return 100,
         _ => return u64::MAX,
     };
     getrlimit(resource).unwrap().1

@@ -53,7 +53,13 @@ fn wants(bytes: &[u8], says: &str, place: &str) {
 
 /// Whether the spec could be told wrong without trying to launch it.
 fn is_tried(says: &str) -> bool {
-    says.contains("must be there in the root")
+    [
+        "must be there in the root",
+        "writing cpuset.cpus",
+        "Block device required",
+    ]
+    .iter()
+    .any(|tried| says.contains(tried))
 }
 
 pub(crate) fn hostile_toml() -> Outcome {

@@ -59,6 +59,8 @@
 mod case;
 pub mod docker;
 pub mod fault;
+pub mod guest;
+pub mod noisy;
 pub mod object_code;
 mod runner;
 mod snapshot;

@@ -145,7 +145,7 @@ fn judge(case: &Case) -> io::Result<Verdict> {
 
 fn failures(case: &Case, status: Option<ExitStatus>) -> Vec<String> {
     let reason = match status {
-        None => format!("it lasted longer than {} s", case.limit_s),
+        None => format!("it lasted longer than {} s", case.limit().as_secs()),
         Some(status) => match (status.code(), status.signal()) {
             (Some(0 | EXIT_SKIPPED), _) => return Vec::new(),
             (Some(code), _) => format!("it exited with {code}"),

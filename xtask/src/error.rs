@@ -9,8 +9,13 @@ use cloison_sandbox::Layer;
 #[non_exhaustive]
 pub(crate) enum Error {
     /// No such command.
-    #[error("usage: cargo xtask docs | compared")]
+    #[error(
+        "usage: cargo xtask docs | compared | compat | kernels | guest KERNEL [--full] [--limit-s N] -- COMMAND..."
+    )]
     Usage,
+    /// A guest did not run its command.
+    #[error(transparent)]
+    Guest(#[from] cloison_tests::guest::GuestError),
     /// The source of the layers has no meaning for this one.
     #[error("crates/cloison-sandbox/src/layer.rs has no doc comment for {0:?}")]
     NoMeaning(Layer),
@@ -36,6 +41,9 @@ pub(crate) enum Error {
     /// The trial failed; it has said why.
     #[error("the trial failed: {0}")]
     Tried(std::process::ExitStatus),
+    /// The README has not the two lines between which the table stands.
+    #[error("README.md has no place for the table of kernels")]
+    NoTable,
     /// The document could not be written.
     #[error("writing {}", path.display())]
     Write {

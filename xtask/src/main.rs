@@ -2,10 +2,14 @@
 //!
 //! `cargo xtask docs` writes the documents that are made from the code;
 //! `cargo xtask compared` the one that is made by trying, which needs root and
-//! what `.ci/fetch` gets.
+//! what `.ci/fetch` gets. `cargo xtask guest KERNEL -- COMMAND...` runs a
+//! command under another kernel; `cargo xtask compat` writes what the tests saw
+//! in guests into the README, `cargo xtask kernels` prints their counts.
 
 mod error;
+mod guest;
 mod layers;
+mod limits;
 mod probes;
 mod races;
 mod seccomp;
@@ -21,12 +25,15 @@ use error::Error;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.as_slice() {
-        [command] if command == "docs" => write(),
-        [command] if command == "compared" => compared(),
+        [command] if command == "docs" => write().map(|()| ExitCode::SUCCESS),
+        [command] if command == "compared" => compared().map(|()| ExitCode::SUCCESS),
+        [command] if command == "compat" => guest::compat().map(|()| ExitCode::SUCCESS),
+        [command] if command == "kernels" => guest::kernels().map(|()| ExitCode::SUCCESS),
+        [command, rest @ ..] if command == "guest" => guest::run(rest),
         _ => Err(Error::Usage),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("{}", chain(&error));
             ExitCode::FAILURE
@@ -36,11 +43,12 @@ fn main() -> ExitCode {
 
 /// Every document that is made, or has a made part: where it stands, and its
 /// text.
-fn documents() -> Result<[(&'static str, String); 3], Error> {
+fn documents() -> Result<[(&'static str, String); 4], Error> {
     let path = from_root("SECURITY.md");
     let security = fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
     Ok([
         ("docs/layers.md", layers::document()?),
+        ("docs/limits.md", limits::document()?),
         ("docs/seccomp.md", seccomp::document()),
         ("SECURITY.md", probes::spliced(&security)?),
     ])

@@ -512,6 +512,31 @@ pub fn open_terminal_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
     owned(unsafe { raw(nr::IOCTL, [master, TIOCGPTPEER, FLAGS, 0, 0, 0]) })
 }
 
+/// Whether an extended attribute of an open directory, also of one that is
+/// open only as a path, is `value`.
+///
+/// # Errors
+/// getxattr(2). One that is not there is none: `Ok(false)`.
+pub fn attribute_is(directory: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<bool> {
+    let path = std::format!("/proc/self/fd/{}\0", directory.as_raw_fd());
+    let mut found = [0_u8; 16];
+    let (path, name) = (path.as_ptr() as u64, name.as_ptr() as u64);
+    let room = [&raw mut found as u64, found.len() as u64];
+    let [at, length] = room;
+    // SAFETY: two C strings, and a live array with its own length to write to.
+    let asked = check(unsafe { raw(nr::GETXATTR, [path, name, at, length, 0, 0]) });
+    match asked {
+        Ok(length) => {
+            // SAFETY: a live local, which the kernel wrote through its address.
+            let found = unsafe { core::ptr::read_volatile(&raw const found) };
+            Ok(found.get(..length as usize) == Some(value))
+        }
+        // ENODATA, ERANGE, EOPNOTSUPP.
+        Err(Errno(61 | 34 | 95)) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Sends a block of steps and descriptors to the spawner.
 ///
 /// # Errors

@@ -116,6 +116,7 @@ pub(crate) mod nr {
     pub(crate) const MOUNT: i64 = 165;
     pub(crate) const UMOUNT2: i64 = 166;
     pub(crate) const SETHOSTNAME: i64 = 170;
+    pub(crate) const GETXATTR: i64 = 191;
     pub(crate) const SCHED_SETAFFINITY: i64 = 203;
     pub(crate) const EXIT_GROUP: i64 = 231;
     pub(crate) const EPOLL_WAIT: i64 = 232;
@@ -138,6 +139,7 @@ pub(crate) mod nr {
     pub(crate) const SETNS: i64 = 308;
     pub(crate) const SECCOMP: i64 = 317;
     pub(crate) const MEMFD_CREATE: i64 = 319;
+    pub(crate) const BPF: i64 = 321;
     pub(crate) const EXECVEAT: i64 = 322;
     pub(crate) const STATX: i64 = 332;
     pub(crate) const PIDFD_SEND_SIGNAL: i64 = 424;

@@ -5,9 +5,12 @@
 //! was not placed, the root of its cgroup namespace would be the host's, and
 //! the host's cgroups would be readable inside.
 
+mod devices;
 mod error;
 mod hierarchies;
+mod limits;
 mod placement;
+mod usage;
 mod v1;
 mod v2;
 
@@ -18,12 +21,18 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+pub(crate) use devices::found as found_devices;
 pub use error::{CgroupError, CgroupStep};
 pub(crate) use hierarchies::memberships;
+pub(crate) use hierarchies::opened;
 pub use hierarchies::{Hierarchies, Hierarchy, membership};
+pub(crate) use limits::{Bound, Directories, Optional, Wanted};
 pub use placement::Placement;
+pub use usage::{Pressure, Stall, Usage};
 
-use crate::SandboxName;
+use crate::posture::Value;
+use crate::{CgroupLimits, SandboxName};
+use devices::DeviceControl;
 
 /// How long a cgroup may take to freeze.
 const FREEZE_DEADLINE: Duration = Duration::from_secs(5);
@@ -48,6 +57,10 @@ const INTERVAL: Duration = Duration::from_micros(500);
 pub struct Cgroup {
     placements: Vec<Placement>,
     origin: Origin,
+    /// What was written to it last.
+    limits: Option<Wanted>,
+    devices: Option<DeviceControl>,
+    is_device_control_lifted: bool,
 }
 
 /// How a [`Cgroup`] came to be known.
@@ -67,10 +80,7 @@ impl Cgroup {
     /// # Source
     /// cgroups(7)
     pub fn create(hierarchies: &Hierarchies, name: &SandboxName) -> Result<Self, CgroupError> {
-        let mut made = Self {
-            placements: Vec::with_capacity(hierarchies.len()),
-            origin: Origin::Made,
-        };
+        let mut made = Self::of(Vec::with_capacity(hierarchies.len()), Origin::Made);
         for mounted in hierarchies.mounted() {
             made.placements.push(Placement::make(mounted, name)?);
         }
@@ -137,10 +147,95 @@ impl Cgroup {
         if placements.is_empty() {
             return Err(CgroupError::Absent { name: name.clone() });
         }
-        Ok(Self {
+        Ok(Self::of(placements, Origin::TakenOver))
+    }
+
+    fn of(placements: Vec<Placement>, origin: Origin) -> Self {
+        Self {
             placements,
-            origin: Origin::TakenOver,
-        })
+            origin,
+            limits: None,
+            devices: None,
+            is_device_control_lifted: false,
+        }
+    }
+
+    /// Writes `limits` to it. What was written before and is the same is not
+    /// written again.
+    ///
+    /// # Errors
+    /// [`CgroupError::Lacking`] for a limit that no hierarchy of this host
+    /// keeps, [`CgroupError::Device`], [`CgroupError::Limit`].
+    ///
+    /// # Kernel
+    /// As [`CgroupLimits`].
+    pub fn limit(&mut self, limits: &CgroupLimits) -> Result<(), CgroupError> {
+        self.limit_to(Wanted::of(limits)?)
+    }
+
+    pub(crate) fn limit_to(&mut self, wanted: Wanted) -> Result<(), CgroupError> {
+        if self.limits.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        // After a failure nobody knows what stands in it.
+        let before = self.limits.take();
+        wanted.write(&self.placements, before.as_ref())?;
+        self.limits = Some(wanted);
+        Ok(())
+    }
+
+    /// Lets its processes open and make the devices that a server has of its
+    /// own, and no others: null, zero, full, random, urandom, tty and
+    /// pseudo-terminals.
+    ///
+    /// # Errors
+    /// [`CgroupError::Lacking`], [`CgroupError::Step`].
+    ///
+    /// # Kernel
+    /// The devices controller of version 1 where it is mounted, else a
+    /// program on version 2: 4.15, `CONFIG_CGROUP_BPF`.
+    pub fn allow_devices(&mut self) -> Result<(), CgroupError> {
+        if self.devices.is_none() || self.is_device_control_lifted {
+            self.devices = Some(DeviceControl::apply(&self.placements)?);
+            self.is_device_control_lifted = false;
+        }
+        Ok(())
+    }
+
+    /// Takes the control of devices away, as a weakened plan wants it.
+    pub(crate) fn lift_devices(&mut self) -> Result<(), CgroupError> {
+        if !self.is_device_control_lifted {
+            devices::lift(&self.placements)?;
+            self.is_device_control_lifted = true;
+        }
+        Ok(())
+    }
+
+    /// What [`Directories::found`] should find of `bound` where `wanted` stands.
+    pub(crate) fn expected(&self, wanted: &Wanted, bound: Bound) -> Result<Value, CgroupError> {
+        wanted.expected(bound, &self.placements)
+    }
+
+    /// Writes one limit alone, as a probe does; gives what should then be found.
+    pub(crate) fn write(&self, wanted: &Wanted, bound: Bound) -> Result<Value, CgroupError> {
+        wanted.write_one(&self.placements, bound, None)?;
+        self.expected(wanted, bound)
+    }
+
+    /// Whether it keeps what a spec need not ask for.
+    pub(crate) fn offers(&self, what: Optional) -> bool {
+        self.directories().offers(what)
+    }
+
+    /// The list of devices, or the program, that should be found.
+    pub(crate) fn expected_devices(&self) -> Option<Value> {
+        self.devices.as_ref().map(DeviceControl::expected)
+    }
+
+    /// Its directories, to be read.
+    pub(crate) fn directories(&self) -> Directories<'_> {
+        let all = self.placements.iter();
+        Directories::new(all.map(|placement| (placement.hierarchy(), placement.directory())))
     }
 
     /// Its directory in each hierarchy.
@@ -174,17 +269,17 @@ impl Cgroup {
     /// [`CgroupError::Step`].
     ///
     /// # Source
-    /// cpuset(7)
+    /// cpuset(7), and the kernel's documentation of cgroup v2.
     pub fn processors(&self) -> Result<Option<String>, CgroupError> {
-        let cpuset = self
-            .placements
-            .iter()
-            .find(|placement| placement.hierarchy().has_controller("cpuset"));
-        let Some(placement) = cpuset else {
-            return Ok(None);
-        };
-        let list = placement.value(c"cpuset.effective_cpus")?;
-        Ok(Some(crate::proc::escaped(list.trim_ascii_end())))
+        for placement in &self.placements {
+            let list = placement
+                .processors()
+                .map_err(|errno| placement.failed(CgroupStep::Read, errno))?;
+            if let Some(list) = list {
+                return Ok(Some(crate::proc::escaped(list.trim_ascii_end())));
+            }
+        }
+        Ok(None)
     }
 
     /// The most memory that its processes may have together: the lowest limit

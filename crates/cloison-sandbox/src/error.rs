@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::cgroup::CgroupError;
-use crate::kernel::Unavailable;
+use crate::kernel::{Absence, Unavailable};
 use crate::posture::Difference;
 use crate::seccomp::ProfileError;
-use crate::{IdRange, Layer, NamespaceError, SpawnError};
+use crate::{Feature, IdRange, Layer, NamespaceError, SpawnError};
 
 /// Why a sandbox was not launched, or could not be asked or told something.
 ///
@@ -61,7 +61,7 @@ pub enum Error {
     Namespace(#[from] NamespaceError),
     /// The cgroup could not be made, changed or removed.
     #[error("the cgroup failed")]
-    Cgroup(#[from] CgroupError),
+    Cgroup(#[source] CgroupError),
     /// The process could not be made.
     #[error("the sandbox's process could not be made")]
     Spawn(#[from] SpawnError),
@@ -137,6 +137,12 @@ pub enum Refused {
         /// What is asked.
         asked: u32,
     },
+    /// The user namespace has other limits on inotify(7).
+    #[error(
+        "the user namespace that was prepared has other limits on inotify than the spec asks for: \
+         prepare another"
+    )]
+    OtherInotify,
     /// There is no command.
     #[error("`command` is empty")]
     NoCommand,
@@ -300,6 +306,12 @@ pub enum Refused {
     /// More trees than a launch can carry.
     #[error("`mounts` has {0} entries: at most 64 can be")]
     Mounts(usize),
+    /// More devices than limits are kept for.
+    #[error("`cgroup.io` has {0} entries: at most 32 can be")]
+    IoDevices(usize),
+    /// Two limits for one device.
+    #[error("`cgroup.io` has the device {} twice", .0.display())]
+    IoDeviceTwice(PathBuf),
 }
 
 /// What stands where a place to mount on should be.
@@ -327,6 +339,26 @@ pub enum Found {
     /// It cannot be looked at.
     #[error("it cannot be looked at: {0}")]
     Refused(Errno),
+}
+
+impl From<CgroupError> for Error {
+    fn from(error: CgroupError) -> Self {
+        match error {
+            CgroupError::Lacking { feature } => {
+                let layer = match feature {
+                    Feature::DeviceControl => Layer::DeviceControl,
+                    _ => Layer::CgroupLimits,
+                };
+                let lacking = Unavailable::new(layer, feature, Absence::NoHierarchy);
+                Self::Unavailable(Box::new(lacking))
+            }
+            CgroupError::Device { path, source } => Self::HostPath {
+                path,
+                errno: source,
+            },
+            error => Self::Cgroup(error),
+        }
+    }
 }
 
 impl Error {

@@ -144,6 +144,8 @@ impl Held {
         self.own = observer.mount_namespace(self.spawned.pid);
         // While the last steps run.
         reading.enclosure(observer.vantage());
+        // That it is in this cgroup, the enclosure shows.
+        reading.limits(Some(&self.prepared.cgroup));
         if report.kind == Report::ENCLOSED {
             report = self.receive()?.ok_or(Error::Died)?;
         }
@@ -309,6 +311,7 @@ impl Observer {
     ) -> Result<Posture, Error> {
         let mut reading = self.begin(spawned.pid)?;
         reading.enclosure(&self.vantage);
+        reading.limits(None);
         self.finish(reading, spawned, report)
     }
 }

@@ -12,6 +12,11 @@ use serde::{Deserialize, Serialize};
 pub enum Layer {
     /// A cgroup of its own in every mounted hierarchy.
     Cgroup = 1,
+    /// Limits of its cgroup on memory, swap, tasks and processors, and on what
+    /// else the spec names.
+    CgroupLimits,
+    /// No device opens or is made but those that it has of its own.
+    DeviceControl,
     /// A network namespace that the host owns, empty but for `lo`.
     NetworkNamespace,
     /// A user namespace of the host's making, with one range of ids and no
@@ -72,8 +77,10 @@ pub enum Layer {
 
 impl Layer {
     /// Every layer, in the order in which the child applies them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Cgroup,
+        Self::CgroupLimits,
+        Self::DeviceControl,
         Self::NetworkNamespace,
         Self::UserNamespace,
         Self::MountNamespace,
@@ -107,6 +114,8 @@ impl Layer {
     pub fn name(self) -> &'static str {
         match self {
             Self::Cgroup => "cgroup",
+            Self::CgroupLimits => "cgroup-limits",
+            Self::DeviceControl => "device-control",
             Self::NetworkNamespace => "network-namespace",
             Self::UserNamespace => "user-namespace",
             Self::MountNamespace => "mount-namespace",

@@ -72,6 +72,7 @@ mod layer;
 mod layers;
 mod namespaces;
 mod plan;
+mod pools;
 pub mod posture;
 mod proc;
 mod proc_path;
@@ -97,11 +98,12 @@ pub use namespaces::{
     PendingNetworkNamespace, PendingUserNamespace, UserNamespace,
 };
 pub use plan::{Io, Plan, Prepared, Streams, Weakening};
+pub use pools::{Pool, pools};
 pub use posture::{Difference, Posture, PostureError, SelfReport, Vantage};
 pub use sandbox::{ExitStatus, Sandbox, Stopped};
 pub use spawner::{SpawnError, spawner_pid, start_spawner};
 pub use spec::{
-    Access, Init, Limits, Mount, OwnAccess, OwnRoot, Proc, Profile, Root, SandboxName,
-    SandboxNameError, Spec, Sysfs, Tcp, TmpfsSizes,
+    Access, CgroupLimits, Init, IoLimit, Limits, Mount, NumberList, NumberListError, OwnAccess,
+    OwnRoot, Proc, Profile, Root, SandboxName, SandboxNameError, Spec, Sysfs, Tcp, TmpfsSizes,
 };
 pub use waivers::{WaiverError, Waivers};

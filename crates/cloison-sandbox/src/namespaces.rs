@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 
 use crate::spawner::{Asked, SpawnError, Spawned, ask, errno};
 use crate::steps::{Sending, StepList};
-use crate::{IdRange, proc_path};
+use crate::{IdRange, Limits, proc_path};
 
 pub use id_mapping::IdMapping;
 pub(crate) use id_mapping::PendingIdMapping;
@@ -79,10 +79,28 @@ impl NamespaceStep {
 pub struct UserNamespace {
     descriptor: OwnedFd,
     ids: IdRange,
+    inotify: InotifyLimits,
+}
+
+/// What each user of a namespace may have of inotify(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InotifyLimits {
+    pub(crate) instances_max: u64,
+    pub(crate) watches_max: u64,
+}
+
+impl InotifyLimits {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self {
+            instances_max: limits.inotify_instances_max,
+            watches_max: limits.inotify_watches_max,
+        }
+    }
 }
 
 impl UserNamespace {
-    /// Makes one for `ids`.
+    /// Makes one for `ids`, whose users have no more of inotify(7) than `limits`
+    /// says.
     ///
     /// # Errors
     /// [`NamespaceError`].
@@ -92,8 +110,8 @@ impl UserNamespace {
     ///
     /// # Source
     /// user_namespaces(7), namespaces(7) (`/proc/sys/user`)
-    pub fn create(ids: IdRange) -> Result<Self, NamespaceError> {
-        Self::begin(ids)?.finish()
+    pub fn create(ids: IdRange, limits: &Limits) -> Result<Self, NamespaceError> {
+        Self::begin(ids, limits)?.finish()
     }
 
     /// Begins to make one for `ids`: the spawner is asked, and its answer not
@@ -101,7 +119,8 @@ impl UserNamespace {
     ///
     /// # Errors
     /// As [`UserNamespace::create`].
-    pub fn begin(ids: IdRange) -> Result<PendingUserNamespace, NamespaceError> {
+    pub fn begin(ids: IdRange, limits: &Limits) -> Result<PendingUserNamespace, NamespaceError> {
+        let inotify = InotifyLimits::of(limits);
         let limits = open(
             "/proc/sys/user",
             OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
@@ -121,13 +140,33 @@ impl UserNamespace {
                 [slot.into(), name.into(), none.into()],
             );
         }
+        for (name, most) in [
+            ("max_inotify_instances", inotify.instances_max),
+            ("max_inotify_watches", inotify.watches_max),
+        ] {
+            let name = list.text(name);
+            let most = list.text(most.to_string());
+            list.push(
+                None,
+                Op::WriteBeneath,
+                [slot.into(), name.into(), most.into()],
+            );
+        }
         for kind in [CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWTIME] {
             list.push(None, Op::ExpectLimit, [kind.into()]);
         }
         list.push(None, Op::Report, []);
         list.push(None, Op::Wait, []);
         let asked = ask_for(&list)?;
-        Ok(PendingUserNamespace { asked, ids })
+        Ok(PendingUserNamespace {
+            asked,
+            ids,
+            inotify,
+        })
+    }
+
+    pub(crate) fn inotify(&self) -> InotifyLimits {
+        self.inotify
     }
 
     /// The ids it maps.
@@ -142,6 +181,7 @@ impl UserNamespace {
 pub struct PendingUserNamespace {
     asked: Asked,
     ids: IdRange,
+    inotify: InotifyLimits,
 }
 
 impl PendingUserNamespace {
@@ -150,7 +190,11 @@ impl PendingUserNamespace {
     /// # Errors
     /// As [`UserNamespace::create`].
     pub fn finish(self) -> Result<UserNamespace, NamespaceError> {
-        let Self { asked, ids } = self;
+        let Self {
+            asked,
+            ids,
+            inotify,
+        } = self;
         let maker = Maker::of(asked, NamespaceStep::Limits)?;
         let map = format!("0 {} {}\n", ids.first(), IdRange::COUNT);
         maker.write("gid_map", &map)?;
@@ -158,7 +202,11 @@ impl PendingUserNamespace {
         maker.go_on()?;
         maker.expect_report(NamespaceStep::Limits)?;
         let descriptor = maker.open("ns/user")?;
-        Ok(UserNamespace { descriptor, ids })
+        Ok(UserNamespace {
+            descriptor,
+            ids,
+            inotify,
+        })
     }
 }
 

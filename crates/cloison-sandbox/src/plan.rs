@@ -55,12 +55,14 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Makes user namespace, cgroup and `/dev` for `spec`; the launch makes
-    /// the network namespace.
+    /// Makes user namespace, cgroup with its limits and `/dev` for `spec`; the
+    /// launch makes the network namespace.
     ///
     /// # Errors
     /// [`Error::Refused`] without ids, [`Error::Namespace`],
-    /// [`Error::Cgroup`], [`Error::Prepare`].
+    /// [`Error::Cgroup`], [`Error::Prepare`]; [`Error::Unavailable`] for a
+    /// limit that no cgroup hierarchy of the host keeps, [`Error::HostPath`]
+    /// for a device that it names.
     pub fn new(spec: &Spec) -> Result<Self, Error> {
         Self::beneath(&Hierarchies::find()?, spec)
     }
@@ -71,13 +73,16 @@ impl Prepared {
     /// As [`Prepared::new`].
     pub fn beneath(hierarchies: &Hierarchies, spec: &Spec) -> Result<Self, Error> {
         let ids = spec.ids.ok_or(Refused::NoIds)?;
-        let user = UserNamespace::begin(ids)?;
+        let user = UserNamespace::begin(ids, &spec.limits)?;
         let tree_ids = match &spec.root {
             Root::Own(own) => Some(PendingIdMapping::begin(own.disk_ids, ids)?),
             Root::SharedBase | Root::Directory { .. } => None,
         };
         // Its process is made meanwhile.
-        let cgroup = Cgroup::create(hierarchies, &spec.name)?;
+        let mut cgroup = Cgroup::create(hierarchies, &spec.name)?;
+        // Before anything is in it. A plan sees to it that they are its own.
+        cgroup.limit(&spec.cgroup)?;
+        cgroup.allow_devices()?;
         let devices = Devices::make().map_err(|errno| Error::prepare("/dev", errno))?;
         Ok(Self {
             user: user.finish()?,

@@ -34,7 +34,9 @@ pub(crate) use root::tenant_ranges;
 pub use value::{DescriptorEntry, Limit, MountEntry, Owner, Value};
 pub use vantage::Vantage;
 
-use crate::Layer;
+pub(crate) use read::LIMITS;
+
+use crate::{Cgroup, Layer};
 
 /// What encloses a process, field by field.
 ///
@@ -156,6 +158,7 @@ impl Posture {
     ) -> Result<Self, PostureError> {
         let mut reading = Reading::begin(proc, pid)?;
         reading.enclosure(vantage);
+        reading.limits(None);
         Ok(reading.finish(vantage, report))
     }
 
@@ -274,6 +277,14 @@ impl Reading {
     /// longer changes once it has announced them.
     pub(crate) fn enclosure(&mut self, vantage: &Vantage) {
         read::enclosure(self.process.as_fd(), vantage, &mut self.facts);
+    }
+
+    /// Reads what its cgroup keeps: `cgroup`, where that is known to be it.
+    pub(crate) fn limits(&mut self, cgroup: Option<&Cgroup>) {
+        match cgroup {
+            Some(cgroup) => read::limits(&cgroup.directories(), &mut self.facts),
+            None => read::limits_of(self.process.as_fd(), &mut self.facts),
+        }
     }
 
     /// Reads the rest.

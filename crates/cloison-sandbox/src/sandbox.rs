@@ -12,6 +12,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::CgroupError;
+use crate::cgroup::Usage;
 use crate::error::Error;
 use crate::exec::{Exec, ExecError, ExecSocket, Execution};
 use crate::held::Observer;
@@ -234,6 +235,14 @@ impl Sandbox {
         let listener = self.prepared.exec.as_ref().ok_or(ExecError::NoListener)?;
         let network = self.prepared.network.as_ref().map(AsFd::as_fd);
         ExecSocket::at(listener.path()).start_in(exec, streams, network)
+    }
+
+    /// What its processes use now, and how often a limit was reached.
+    ///
+    /// # Errors
+    /// [`Error::Cgroup`].
+    pub fn usage(&self) -> Result<Usage, Error> {
+        Ok(self.prepared.cgroup.usage()?)
     }
 
     /// Asks its command to end, by `signal`, and ends all of it when that has

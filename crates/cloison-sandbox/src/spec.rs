@@ -1,5 +1,7 @@
 //! What is decided for one launch.
 
+mod cgroup;
+
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::path::PathBuf;
 use caps::CapsHashSet;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use cgroup::{CgroupLimits, IoLimit, NumberList, NumberListError};
 
 use crate::{Error, IdRange, Refused};
 
@@ -63,6 +67,9 @@ pub struct Spec {
     /// Resource limits of each of its processes.
     #[serde(default)]
     pub limits: Limits,
+    /// Limits of all its processes together.
+    #[serde(default)]
+    pub cgroup: CgroupLimits,
 }
 
 impl Spec {
@@ -88,6 +95,7 @@ impl Spec {
             mounts: Vec::new(),
             tmpfs: TmpfsSizes::default(),
             limits: Limits::default(),
+            cgroup: CgroupLimits::default(),
         }
     }
 
@@ -435,10 +443,11 @@ impl Default for TmpfsSizes {
     }
 }
 
-/// Resource limits of each process, soft and hard alike.
+/// Resource limits of each process, soft and hard alike, and limits of each
+/// user.
 ///
 /// # Source
-/// setrlimit(2)
+/// setrlimit(2), namespaces(7) (`/proc/sys/user`)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -456,6 +465,12 @@ pub struct Limits {
     pub message_queue_bytes_max: u64,
     /// Pseudo-terminals of its devpts, at most 1,048,575.
     pub terminals_max: u32,
+    /// Queues of inotify(7) of each of its users. The host bounds those of all
+    /// servers together (`fs.inotify.max_user_instances`).
+    pub inotify_instances_max: u64,
+    /// Paths that each of its users watches by inotify(7). The host bounds
+    /// those of all servers together (`fs.inotify.max_user_watches`).
+    pub inotify_watches_max: u64,
 }
 
 impl Default for Limits {
@@ -468,6 +483,8 @@ impl Default for Limits {
             pending_signals_max: 4096,
             message_queue_bytes_max: 819_200,
             terminals_max: 64,
+            inotify_instances_max: 16,
+            inotify_watches_max: 8192,
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use cloison_sandbox::{Kernel, Layer, LayerVerdict, Unavailable, Waivers};
+use cloison_sandbox::{Kernel, Layer, LayerVerdict, Pool, Unavailable, Waivers, pools};
 use serde::Serialize;
 
-use crate::error::Error;
+use crate::error::{Error, call};
 use crate::pool::{self, Clash, POOL};
 use crate::report::{escaped, print, print_json};
 use crate::{cli, kernel, settings};
@@ -17,6 +17,8 @@ struct Finding<'a> {
     layers: Vec<Judged>,
     kernel: &'a Kernel,
     ids: Ids,
+    /// What all servers share with the host.
+    pools: Vec<Pool>,
 }
 
 #[derive(Serialize)]
@@ -54,6 +56,7 @@ pub(crate) fn check(options: &cli::Check) -> Result<u8, Error> {
         layers,
         kernel: &kernel,
         ids,
+        pools: pools().map_err(call("looking at the pools of the kernel"))?,
     };
     if options.format.json {
         print_json(&finding)?;
@@ -111,6 +114,17 @@ fn write_finding(text: &mut String, finding: &Finding<'_>) -> std::fmt::Result {
     writeln!(text, "\nids {} to {} for sandboxes", ids.first, ids.last)?;
     for clash in &ids.clashes {
         writeln!(text, "  clash: {clash}")?;
+    }
+    writeln!(text, "\nshared by all servers and the host")?;
+    for pool in &finding.pools {
+        let told = |number: Option<u64>| {
+            number.map_or_else(|| "?".to_owned(), |number| number.to_string())
+        };
+        let (used, size) = (told(pool.used), told(pool.size));
+        writeln!(text, "  {:<46} {used} of {size}", pool.name)?;
+        if pool.is_running_dry() {
+            writeln!(text, "  warning: it is running dry; {}", pool.remedy)?;
+        }
     }
     for (feature, state) in finding.kernel.states() {
         if let (false, Some(lost)) = (state.is_met(), feature.lost_without()) {

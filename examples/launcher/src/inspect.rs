@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use cloison_sandbox::cgroup::Usage;
 use cloison_sandbox::posture::{Knowledge, Reason};
 use cloison_sandbox::{Cgroup, CgroupError, Posture, PostureError, Vantage};
 use nix::errno::Errno;
@@ -26,6 +27,9 @@ struct Finding {
     #[serde(skip_serializing_if = "Option::is_none")]
     sandbox: Option<Known>,
     posture: Posture,
+    /// What all of it uses, where its cgroup can be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
 }
 
 /// What is written down of a sandbox, and the state of its cgroup.
@@ -57,10 +61,17 @@ pub(crate) fn inspect(options: &cli::Inspect) -> Result<u8, Error> {
     if has_ended(pidfd.as_fd())? {
         return Err(Error::Ended(pid));
     }
+    let mut usage = None;
     let sandbox = record
         .map(|record| {
             let launcher_lives = record.launcher_lives()?;
-            let cgroup_state = cgroup_state(&record)?;
+            let cgroup_state = match cgroup(&record)? {
+                Some((found, state)) => {
+                    usage = Some(found);
+                    state
+                }
+                None => None,
+            };
             Ok::<_, Error>(Known {
                 record,
                 launcher_lives,
@@ -72,6 +83,7 @@ pub(crate) fn inspect(options: &cli::Inspect) -> Result<u8, Error> {
         pid,
         sandbox,
         posture,
+        usage,
     };
     if options.format.json {
         print_json(&finding)?;
@@ -109,8 +121,9 @@ fn read(pid: i32) -> Result<Posture, Error> {
     Ok(Posture::read(&proc, Pid::from_raw(pid), &vantage, None)?)
 }
 
-/// Whether its cgroup runs or stands still, where one can be seen.
-fn cgroup_state(record: &Record) -> Result<Option<&'static str>, Error> {
+/// What its cgroup uses, and whether it runs or stands still, where one can be
+/// seen.
+fn cgroup(record: &Record) -> Result<Option<(Usage, Option<&'static str>)>, Error> {
     let failed = |source| Error::Remains {
         name: record.name.clone(),
         source,
@@ -126,7 +139,8 @@ fn cgroup_state(record: &Record) -> Result<Option<&'static str>, Error> {
         Err(CgroupError::NoFreezer) => None,
         Err(error) => return Err(failed(error)),
     };
-    Ok(state)
+    let usage = cgroup.usage().map_err(failed)?;
+    Ok(Some((usage, state)))
 }
 
 fn shown(finding: &Finding) -> String {
@@ -175,6 +189,12 @@ fn write_finding(text: &mut String, finding: &Finding) -> std::fmt::Result {
             "{layer:<20} {field:<28} {}  [{known}]",
             escaped(&value)
         )?;
+    }
+    if let Some(usage) = &finding.usage {
+        writeln!(text)?;
+        for line in usage.to_string().lines() {
+            writeln!(text, "{:<20} {line}", "usage")?;
+        }
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use cloison_sandbox::Hierarchies;
 
 use crate::cli::{Cli, Verb};
 use crate::error::{EXIT_OURS, Error};
@@ -47,6 +48,10 @@ fn main() -> ExitCode {
 }
 
 fn act(verb: Verb) -> Result<u8, Error> {
+    // Before anything else makes a process.
+    if matches!(verb, Verb::Check(_) | Verb::Run(_)) {
+        Hierarchies::enter_leaf().map_err(|error| Error::Start(error.into()))?;
+    }
     match verb {
         Verb::Check(options) => check::check(&options),
         Verb::Run(options) => run::run(*options),

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use cloison_sandbox::{Refused, Spec, Waivers};
+use cloison_sandbox::{CgroupError, Refused, Spec, Waivers};
 use miette::{LabeledSpan, NamedSource, SourceCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -144,9 +144,11 @@ impl Source {
             Failed::NotMappable { path, .. } => naming(&DeValue::Table(table.clone()), path),
             Failed::MountPoint { target, .. } => mount_on(table, target),
             // It names the setting, where it is one.
-            Failed::Step { step, .. } => {
-                let keys: Vec<&str> = step.split('`').nth(1)?.split('.').collect();
-                below(table, &keys)
+            Failed::Step { step, .. } => setting(table, step),
+            Failed::Cgroup(why @ CgroupError::Limit { .. }) => {
+                let why = why.to_string();
+                let place = setting(table, &why)?;
+                return Some(self.error(&why, Some(place), None));
             }
             _ => None,
         };
@@ -203,10 +205,12 @@ impl Source {
             | Refused::ReadOnlyOnHost(path)
             | Refused::LayerWithinTree { layer: path, .. }
             | Refused::OfTheKernel { path, .. } => naming(&root, path),
-            Refused::OutOfBounds { field, .. } => {
+            Refused::OutOfBounds { field, value, .. } => {
                 let keys: Vec<&str> = field.split('.').collect();
-                below(&keys)
+                below(&keys).or_else(|| in_list(table, &keys, *value))
             }
+            Refused::IoDevices(_) => below(&["cgroup", "io"]),
+            Refused::IoDeviceTwice(device) => last_naming(&root, device),
             Refused::EveryPort => below(&["tcp", "bind"]),
             Refused::NoTerminals => below(&["limits", "terminals_max"]),
             Refused::TooLarge { .. } => largest(table),
@@ -227,6 +231,37 @@ fn below(table: &DeTable<'_>, keys: &[&str]) -> Option<Range<usize>> {
         };
     }
     Some(value.span())
+}
+
+/// The setting that a message names between its first pair of backquotes.
+fn setting(table: &DeTable<'_>, message: &str) -> Option<Range<usize>> {
+    let keys: Vec<&str> = message.split('`').nth(1)?.split('.').collect();
+    below(table, &keys)
+}
+
+/// The value at the end of `keys` in the entry of a list above it that has
+/// this value.
+fn in_list(table: &DeTable<'_>, keys: &[&str], value: u64) -> Option<Range<usize>> {
+    let (last, above) = keys.split_last()?;
+    let (list, above) = above.split_last()?;
+    let mut within = table;
+    for key in above {
+        let (_, found) = within.iter().find(|(name, _)| name.get_ref() == key)?;
+        within = found.get_ref().as_table()?;
+    }
+    let (_, list) = within.iter().find(|(name, _)| name.get_ref() == list)?;
+    let entries = list.get_ref().as_array()?.iter();
+    let mut found = entries.filter_map(|entry| {
+        let (_, found) = entry
+            .get_ref()
+            .as_table()?
+            .iter()
+            .find(|(key, _)| key.get_ref() == last)?;
+        let number = found.get_ref().as_integer()?;
+        let number = u64::from_str_radix(number.as_str(), number.radix()).ok();
+        (number == Some(value)).then(|| found.span())
+    });
+    found.next()
 }
 
 /// What takes most of the room for strings.
@@ -266,12 +301,30 @@ fn naming(value: &DeValue<'_>, path: &Path) -> Option<Range<usize>> {
             "disk-layer",
             "mounts",
             "source",
+            "cgroup",
+            "io",
+            "device",
         ]
         .iter()
         .filter_map(|name| table.iter().find(|(key, _)| key.get_ref() == name))
         .find_map(|(_, value)| look(value)),
         _ => None,
     }
+}
+
+/// The last text that names `path` as a device.
+fn last_naming(value: &DeValue<'_>, path: &Path) -> Option<Range<usize>> {
+    let table = value.as_table()?;
+    let (_, found) = table.iter().find(|(key, _)| key.get_ref() == "cgroup")?;
+    let (_, list) = found
+        .get_ref()
+        .as_table()?
+        .iter()
+        .find(|(key, _)| key.get_ref() == "io")?;
+    let entries = list.get_ref().as_array()?.iter();
+    entries
+        .filter_map(|entry| naming(entry.get_ref(), path))
+        .next_back()
 }
 
 /// The first text that holds a NUL.

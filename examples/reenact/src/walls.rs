@@ -135,6 +135,7 @@ fn spec(
         mounts: Vec::new(),
         tmpfs: Default::default(),
         limits: Default::default(),
+        cgroup: Default::default(),
     })
 }
 

@@ -5,7 +5,7 @@
 //! beside each ratio. No ratio fails the run: what is missed says so.
 //!
 //! Arguments: `--quick`, `--loop N`, `--rest N`, and names of the parts to
-//! run (`floor`, `resident`, `phases`, `whole`, `filters`, `size`, `peers`,
+//! run (`floor`, `resident`, `phases`, `limits`, `whole`, `filters`, `size`, `peers`,
 //! `calls`, `freeze`, `memory`; all by default).
 
 mod block;
@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cloison_escape::stage::{self, Enclosure, Place};
-use cloison_sandbox::Prepared;
+use cloison_sandbox::{Layer, Prepared};
 use nix::sys::stat::{Mode, umask};
 
 use callers::Caller;
@@ -136,6 +136,9 @@ fn inside() -> Result<()> {
     }
     if wanted.part("phases") {
         phases(&wanted, &common)?;
+    }
+    if wanted.part("limits") {
+        limits(&wanted, &common)?;
     }
     if wanted.part("filters") {
         filters(&wanted)?;
@@ -252,6 +255,23 @@ fn phases(wanted: &Wanted, common: &Common) -> Result<()> {
                 median(|phases| phases.release),
             );
         }
+    }
+    Ok(())
+}
+
+/// What the cgroup's limits and the control of devices cost, read back at each
+/// launch; and to make the cgroup with them.
+fn limits(wanted: &Wanted, common: &Common) -> Result<()> {
+    let mut with = Launch::new(common, "limited")?;
+    let mut without =
+        Launch::new(common, "unlimited")?.without(&[Layer::CgroupLimits, Layer::DeviceControl]);
+    for pace in Pace::BOTH {
+        let mut runners = [
+            Runner::new("without limits", || without.launch()),
+            Runner::new("with limits, read back", || with.launch()),
+        ];
+        let series = in_turn(&mut runners, pace, wanted.counts)?;
+        print(&series, pace, 1, 0, Some(1.15));
     }
     Ok(())
 }

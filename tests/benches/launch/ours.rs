@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cloison_sandbox::{
-    ExitStatus, Init, Io, Kernel, Layer, NetworkNamespace, Plan, Prepared, Spec, Waivers,
+    ExitStatus, Init, Io, Kernel, Layer, NetworkNamespace, Plan, Prepared, Spec, Waivers, Weakening,
 };
 use serde_json::json;
 
@@ -104,6 +104,8 @@ pub(crate) struct Launch<'a> {
     way: Way,
     until: Until,
     makes_network: bool,
+    /// The layers that it goes without.
+    without: &'static [Layer],
 }
 
 impl<'a> Launch<'a> {
@@ -118,6 +120,7 @@ impl<'a> Launch<'a> {
             way: Way::Spawner,
             until: Until::Ended,
             makes_network: false,
+            without: &[],
         })
     }
 
@@ -142,6 +145,12 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// Some layers are left out, which no user of the library can ask for.
+    pub(crate) fn without(mut self, layers: &'static [Layer]) -> Self {
+        self.without = layers;
+        self
+    }
+
     pub(crate) fn launch(&mut self) -> Timed {
         let phases = self.phases()?;
         Ok(match self.until {
@@ -163,7 +172,9 @@ impl<'a> Launch<'a> {
         let Common {
             kernel, waivers, ..
         } = self.common;
-        let plan = Plan::new(&self.spec, kernel, waivers, prepared, io)?;
+        let left_out = self.without.iter().copied().map(Weakening::Without);
+        let left_out = left_out.collect();
+        let plan = Plan::weakened(&self.spec, kernel, waivers, prepared, io, left_out)?;
         let planned = watch.lap();
         let held = match self.way {
             Way::Spawner => plan.hold()?,

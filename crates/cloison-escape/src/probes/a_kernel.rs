@@ -59,6 +59,7 @@ pub(super) const A06: Probe = Probe {
     ],
     control: Control {
         without: &[
+            Layer::DeviceControl,
             Layer::UserNamespace,
             Layer::Capabilities,
             Layer::Securebits,

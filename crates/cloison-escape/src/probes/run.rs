@@ -216,6 +216,7 @@ fn base(name: SandboxName, ids: IdRange) -> Spec {
         mounts: Vec::new(),
         tmpfs: Default::default(),
         limits: Default::default(),
+        cgroup: Default::default(),
     }
 }
 

@@ -25,6 +25,8 @@ const LOCK: &str = "cgroup.procs";
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
 const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 const CPU_PERIOD_US: u64 = 100_000;
+/// What sandboxes on the stage may be limited by, and the stage itself is not.
+const GIVEN_ON: [&str; 2] = ["cpuset", "io"];
 
 /// The groups of one stage. Made by steps, so that what was made is known,
 /// and removed, also when a later step fails.
@@ -54,7 +56,16 @@ impl OuterCgroup {
                     controllers.push(controller);
                 }
             }
-            let parent = self.parent(hierarchy, &controllers)?;
+            let mut given = controllers.clone();
+            for controller in GIVEN_ON {
+                let is_there = hierarchy.kind == Kind::V2
+                    && !controllers.is_empty()
+                    && hierarchy
+                        .bears(controller)
+                        .map_err(StageError::CgroupsUnreadable)?;
+                given.extend(is_there.then_some(controller));
+            }
+            let parent = self.parent(hierarchy, &given)?;
             let group = parent.join(&name);
             let lock = create_locked(&group).map_err(|source| step(&group, source))?;
             self.groups.push((hierarchy.kind.clone(), group.clone()));

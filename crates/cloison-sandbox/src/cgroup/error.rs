@@ -1,9 +1,15 @@
 //! What can go wrong with a cgroup.
 
+use std::path::PathBuf;
+
 use nix::errno::Errno;
 
 use super::Hierarchy;
-use crate::SandboxName;
+use crate::{Feature, SandboxName};
+
+/// What an operator does where controllers are not handed on.
+const DELEGATE: &str = "run this program with a delegated cgroup (systemd: Delegate=yes), in a \
+                        cgroup of its own beneath it";
 
 /// Why a cgroup was not found, made, frozen, emptied or removed.
 ///
@@ -61,6 +67,41 @@ pub enum CgroupError {
         /// The sandbox.
         name: SandboxName,
     },
+    /// No hierarchy of the host can keep a limit that is asked for.
+    #[error("no cgroup hierarchy of this host keeps a limit that is asked for: it lacks {feature}")]
+    Lacking {
+        /// What is lacking, with its remedy.
+        feature: Feature,
+    },
+    /// The cgroup beneath which a sandbox's is made cannot hand controllers on.
+    #[error(
+        "the cgroup {path} cannot hand controllers on to a sandbox's: it holds processes, or was \
+         not delegated; {DELEGATE}"
+    )]
+    NotDelegated {
+        /// Its path in the hierarchy of version 2.
+        path: String,
+    },
+    /// What limits are asked for is no block device of the host.
+    #[error("{}: {source}", path.display())]
+    Device {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: Errno,
+    },
+    /// The kernel refused a limit.
+    #[error("`{setting}`: writing {file} of the cgroup {path} failed: {source}")]
+    Limit {
+        /// The setting, as a file spells it.
+        setting: &'static str,
+        /// The file.
+        file: String,
+        /// The cgroup's path.
+        path: String,
+        /// What the kernel said.
+        source: Errno,
+    },
     /// No hierarchy can freeze.
     #[error("no mounted cgroup hierarchy can freeze")]
     NoFreezer,
@@ -98,6 +139,10 @@ pub enum CgroupStep {
     Open,
     /// Giving it the parent's processors and memory nodes.
     FillCpuset,
+    /// Having the cgroup above hand its controllers on.
+    HandOn,
+    /// Allowing a server's devices and no others.
+    AllowDevices,
     /// Reading one of its files.
     Read,
     /// Freezing it.
@@ -116,6 +161,8 @@ impl std::fmt::Display for CgroupStep {
             Self::Make => "making",
             Self::Open => "opening",
             Self::FillCpuset => "filling the cpuset of",
+            Self::HandOn => "having controllers for",
+            Self::AllowDevices => "allowing devices in",
             Self::Read => "reading",
             Self::Freeze => "freezing",
             Self::Thaw => "thawing",

@@ -1,20 +1,27 @@
 //! Which cgroup hierarchies a host has, and where the caller is in each.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
+use cloison_linux::host;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{Mode, fstat};
-use nix::unistd::Pid;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{AccessFlags, Pid, faccessat};
 use serde::{Deserialize, Serialize};
 
 use super::{CgroupError, CgroupStep};
-use crate::proc::fields::lines;
+use crate::proc::fields::{lines, words};
 use crate::proc::mountinfo::{MountLine, mounts, options, unescaped};
-use crate::proc::{Reader, escaped};
+use crate::proc::{Reader, escaped, unescaped as plain};
+
+/// Where systemd shows that it runs.
+///
+/// # Source
+/// sd_booted(3)
+const SYSTEMD: &str = "/run/systemd/system";
 
 /// One cgroup hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -85,8 +92,13 @@ impl std::fmt::Display for Hierarchy {
     }
 }
 
-/// The cgroup hierarchies of this host, each with the caller's own cgroup in
-/// it as it was when they were found.
+/// The cgroup hierarchies of this host, each with the cgroup beneath which
+/// those of sandboxes are made, as it was when they were found: the caller's
+/// own, and where version 2 has to hand controllers on, the one above it.
+///
+/// A cgroup of version 2 that holds processes hands no controller on, unless
+/// it is the root. So the caller runs in a leaf of a cgroup that was delegated
+/// to it.
 #[derive(Debug)]
 pub struct Hierarchies {
     mounted: Vec<Mounted>,
@@ -98,7 +110,24 @@ pub(super) struct Mounted {
     hierarchy: Hierarchy,
     own: OwnedFd,
     own_path: Vec<u8>,
+    /// What it has to hand on, as far as it has it.
+    controllers: Vec<&'static str>,
 }
+
+/// The controllers that keep limits: what version 1 and version 2 call them.
+const CONTROLLERS: [(&str, &str); 5] = [
+    ("memory", "memory"),
+    ("pids", "pids"),
+    ("cpu", "cpu"),
+    ("cpuset", "cpuset"),
+    ("blkio", "io"),
+];
+
+/// The leaf of a program that went there by itself.
+const LEAF: &CStr = c"cloison-caller";
+
+/// By which systemd says that it leaves a cgroup alone.
+const DELEGATED: [&CStr; 2] = [c"trusted.delegate", c"user.delegate"];
 
 impl Hierarchies {
     /// Finds every hierarchy of the host.
@@ -122,14 +151,82 @@ impl Hierarchies {
         .collect::<Option<_>>()
         .ok_or_else(|| malformed("/proc/self/cgroup"))?;
         let text = mountinfo(&mut reader, &process)?;
-        let mounted = own
+        let mut mounted = own
             .into_iter()
             .map(|(hierarchy, path)| Mounted::find(hierarchy, path, text))
             .collect::<Result<Vec<_>, _>>()?;
         if mounted.is_empty() {
             return Err(CgroupError::NoHierarchy);
         }
+        let bound = |(v1, v2): (&str, &'static str)| {
+            let mut hierarchies = mounted.iter().map(Mounted::hierarchy);
+            (!hierarchies.any(|hierarchy| hierarchy.has_controller(v1))).then_some(v2)
+        };
+        let unbound: Vec<&'static str> = CONTROLLERS.into_iter().filter_map(bound).collect();
+        let v2 = mounted.iter_mut().find(|m| m.hierarchy == Hierarchy::V2);
+        if let (Some(v2), false) = (v2, unbound.is_empty()) {
+            v2.climb(unbound)?;
+        }
         Ok(Self { mounted })
+    }
+
+    /// Goes into a leaf of the caller's own cgroup of version 2, so that this can
+    /// hand its controllers on: where version 2 has to, the cgroup was delegated
+    /// to the caller by systemd, and nobody else is in it. Everywhere else it
+    /// does nothing, and what a launch then lacks it says itself.
+    ///
+    /// For a program that systemd started by itself (`Delegate=yes`, a service
+    /// or a scope); call it before anything else starts a process. The leaf goes
+    /// with the unit.
+    ///
+    /// # Errors
+    /// As [`Hierarchies::find`], and [`CgroupError::Step`].
+    ///
+    /// # Source
+    /// systemd's documentation "Control Group APIs and Delegation"
+    pub fn enter_leaf() -> Result<(), CgroupError> {
+        let process = own_process()?;
+        let mut reader = Reader::new();
+        let text = reader.read(&process, c"cgroup");
+        let text = text.map_err(|source| proc_error("/proc/self/cgroup", source))?;
+        let own = memberships(text).ok_or_else(|| malformed("/proc/self/cgroup"))?;
+        let is_bound = |(v1, _): &(&str, &str)| own.keys().any(|h| h.has_controller(v1));
+        if CONTROLLERS.iter().all(is_bound) {
+            return Ok(());
+        }
+        let own = own
+            .into_iter()
+            .filter(|(hierarchy, _)| *hierarchy == Hierarchy::V2);
+        for (hierarchy, directory) in opened(&own.collect())? {
+            let failed = |step| {
+                let hierarchy = hierarchy.clone();
+                move |source| CgroupError::Step {
+                    step,
+                    hierarchy,
+                    path: "of this program".to_owned(),
+                    source,
+                }
+            };
+            let is_delegated = DELEGATED
+                .into_iter()
+                .any(|name| host::attribute_is(directory.as_fd(), name, b"1") == Ok(true));
+            let inside = super::placement::read(directory.as_fd(), c"cgroup.procs");
+            let inside = inside.map_err(failed(CgroupStep::Read))?;
+            let alone = std::process::id().to_string();
+            if !is_delegated || lines(&inside).any(|pid| pid != alone.as_bytes()) {
+                continue;
+            }
+            match mkdirat(&directory, LEAF, Mode::from_bits_truncate(0o755)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(failed(CgroupStep::Make)(errno)),
+            }
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+            let leaf = openat(&directory, LEAF, flags, Mode::empty());
+            let leaf = leaf.map_err(failed(CgroupStep::Open))?;
+            super::placement::write(leaf.as_fd(), c"cgroup.procs", b"0")
+                .map_err(failed(CgroupStep::Make))?;
+        }
+        Ok(())
     }
 
     /// How many there are.
@@ -144,7 +241,8 @@ impl Hierarchies {
         self.mounted.is_empty()
     }
 
-    /// Each hierarchy with the path of the caller's own cgroup in it.
+    /// Each hierarchy with the path of the cgroup beneath which sandboxes'
+    /// own are made.
     pub fn iter(&self) -> impl Iterator<Item = (&Hierarchy, String)> {
         self.mounted
             .iter()
@@ -198,6 +296,7 @@ impl Mounted {
                         hierarchy,
                         own,
                         own_path,
+                        controllers: Vec::new(),
                     }));
                 }
                 Err(Errno::ENOENT) => is_gone = true,
@@ -225,6 +324,110 @@ impl Mounted {
         &self.hierarchy
     }
 
+    /// Goes to the cgroup that can hand `controllers` on: the one above,
+    /// unless this is the root of the hierarchy, or of what can be seen.
+    fn climb(&mut self, controllers: Vec<&'static str>) -> Result<(), CgroupError> {
+        self.controllers = controllers;
+        let is_root = match faccessat(
+            &self.own,
+            c"cgroup.type",
+            AccessFlags::F_OK,
+            AtFlags::empty(),
+        ) {
+            Ok(()) => false,
+            Err(Errno::ENOENT) => true,
+            Err(source) => return Err(self.failed(CgroupStep::Open, source)),
+        };
+        let cut = self.own_path.iter().rposition(|byte| *byte == b'/');
+        let (false, Some(cut)) = (is_root || self.own_path == b"/", cut) else {
+            return Ok(());
+        };
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let above = openat(&self.own, c"..", flags, Mode::empty());
+        let above = above.map_err(|source| self.failed(CgroupStep::Open, source))?;
+        let devices = (fstat(&above), fstat(&self.own));
+        if let (Ok(above), Ok(own)) = devices
+            && above.st_dev != own.st_dev
+        {
+            // The mount shows no more.
+            return Ok(());
+        }
+        self.own = above;
+        self.own_path.truncate(cut.max(1));
+        Ok(())
+    }
+
+    /// Has the cgroup hand on what it has of the controllers that limits need.
+    ///
+    /// # Kernel
+    /// cgroup v2: `EBUSY` where it holds processes and is not the root.
+    pub(super) fn hand_on(&self) -> Result<(), CgroupError> {
+        if self.controllers.is_empty() {
+            return Ok(());
+        }
+        let named = |file| {
+            let text = super::placement::read(self.own(), file);
+            text.map_err(|source| self.failed(CgroupStep::HandOn, source))
+        };
+        let (there, on) = (
+            named(c"cgroup.controllers")?,
+            named(c"cgroup.subtree_control")?,
+        );
+        let has = |text: &[u8], name: &str| {
+            words(text.trim_ascii_end()).any(|word| word == name.as_bytes())
+        };
+        let missing = self
+            .controllers
+            .iter()
+            .filter(|name| has(&there, name) && !has(&on, name));
+        let missing: Vec<&str> = missing.copied().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let not_delegated = || CgroupError::NotDelegated {
+            path: escaped(&self.own_path),
+        };
+        if !self.is_left_alone() {
+            return Err(not_delegated());
+        }
+        for name in missing {
+            let text = format!("+{name}");
+            let written =
+                super::placement::write(self.own(), c"cgroup.subtree_control", text.as_bytes());
+            written.map_err(|source| match source {
+                Errno::EBUSY => not_delegated(),
+                source => self.failed(CgroupStep::HandOn, source),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody else decides over this cgroup: where systemd runs, it
+    /// says so of what it delegated.
+    fn is_left_alone(&self) -> bool {
+        let is_root = faccessat(
+            &self.own,
+            c"cgroup.type",
+            AccessFlags::F_OK,
+            AtFlags::empty(),
+        ) == Err(Errno::ENOENT);
+        if is_root || !std::path::Path::new(SYSTEMD).is_dir() {
+            return true;
+        }
+        DELEGATED
+            .into_iter()
+            .any(|name| host::attribute_is(self.own(), name, b"1") == Ok(true))
+    }
+
+    fn failed(&self, step: CgroupStep, source: Errno) -> CgroupError {
+        CgroupError::Step {
+            step,
+            hierarchy: self.hierarchy.clone(),
+            path: escaped(&self.own_path),
+            source,
+        }
+    }
+
     pub(super) fn own(&self) -> BorrowedFd<'_> {
         self.own.as_fd()
     }
@@ -248,6 +451,25 @@ pub(super) fn parents_of(
         opened.extend(Mounted::find_if_there(hierarchy.clone(), parent, text)?);
     }
     Ok(opened)
+}
+
+/// The directories of the cgroups of a process that is in `memberships`, as far
+/// as a mount shows them.
+pub(crate) fn opened(
+    memberships: &BTreeMap<Hierarchy, String>,
+) -> Result<Vec<(Hierarchy, OwnedFd)>, CgroupError> {
+    let mut reader = Reader::new();
+    let text = mountinfo(&mut reader, &own_process()?)?;
+    let mut all = Vec::with_capacity(memberships.len());
+    for (hierarchy, path) in memberships {
+        let Some(path) = plain(path) else { continue };
+        match Mounted::find_if_there(hierarchy.clone(), path, text) {
+            Ok(found) => all.extend(found.map(|found| (found.hierarchy, found.own))),
+            Err(CgroupError::NotVisible { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
 }
 
 fn own_process() -> Result<OwnedFd, CgroupError> {

@@ -32,6 +32,7 @@ pub struct Placement {
 
 impl Placement {
     pub(super) fn make(mounted: &Mounted, name: &SandboxName) -> Result<Self, CgroupError> {
+        mounted.hand_on()?;
         let failed = |step, source| CgroupError::Step {
             step,
             hierarchy: mounted.hierarchy().clone(),
@@ -143,6 +144,18 @@ impl Placement {
         &self.path
     }
 
+    /// The cgroup that holds it.
+    pub(super) fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
+    }
+
+    /// What a file of the cgroup above says, fit to be shown.
+    pub(super) fn above(&self, file: &CStr) -> Result<String, CgroupError> {
+        read(self.parent(), file)
+            .map(|text| escaped(text.trim_ascii_end()))
+            .map_err(|errno| self.failed(CgroupStep::Read, errno))
+    }
+
     pub(super) fn processes(&self) -> Result<Vec<Pid>, CgroupError> {
         let text = self.value(c"cgroup.procs")?;
         lines(&text)
@@ -167,6 +180,17 @@ impl Placement {
             return v2::memory_bytes_max(self.directory());
         }
         Ok(None)
+    }
+
+    /// The processors of the group, where this hierarchy decides on them.
+    pub(super) fn processors(&self) -> Result<Option<Vec<u8>>, Errno> {
+        match &self.hierarchy {
+            Hierarchy::V2 => v2::processors(self.directory()),
+            v1 if v1.has_controller("cpuset") => {
+                read(self.directory(), c"cpuset.effective_cpus").map(Some)
+            }
+            Hierarchy::V1(_) => Ok(None),
+        }
     }
 
     pub(super) fn set(

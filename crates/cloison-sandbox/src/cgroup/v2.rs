@@ -1,6 +1,8 @@
 //! What only version 2 has: freezing and killing a whole cgroup, limits that
 //! stand in each of those above.
 
+use std::ffi::CStr;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -39,20 +41,51 @@ const DEPTH_MAX: usize = 64;
 
 /// The lowest limit of the cgroup and of those above it.
 pub(super) fn memory_bytes_max(directory: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
-    let device = fstat(directory)?.st_dev;
     let mut lowest: Option<u64> = None;
+    climb(directory, c"memory.max", |text| {
+        match text.trim_ascii_end() {
+            b"max" => {}
+            limit => {
+                let limit = decimal(limit).ok_or(Errno::EBADMSG)?;
+                lowest = Some(lowest.map_or(limit, |lowest| lowest.min(limit)));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(lowest)
+}
+
+/// The processors of the cgroup: those of the nearest above it that has a
+/// cpuset, where it has none itself.
+///
+/// # Kernel
+/// `cpuset.cpus.effective`: Linux 5.0.
+pub(super) fn processors(directory: BorrowedFd<'_>) -> Result<Option<Vec<u8>>, Errno> {
+    let mut nearest = None;
+    climb(directory, c"cpuset.cpus.effective", |text| {
+        nearest = Some(text);
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(nearest)
+}
+
+/// Reads a file of the cgroup and of those above it, as long as it is wanted.
+/// The root may have none, as one whose parent does not hand the controller
+/// on.
+fn climb(
+    directory: BorrowedFd<'_>,
+    file: &CStr,
+    mut take: impl FnMut(Vec<u8>) -> Result<ControlFlow<()>, Errno>,
+) -> Result<(), Errno> {
+    let device = fstat(directory)?.st_dev;
     let mut current: OwnedFd = above(directory, c".")?;
     for _ in 0..DEPTH_MAX {
-        match read(current.as_fd(), c"memory.max") {
-            Ok(text) => match text.trim_ascii_end() {
-                b"max" => {}
-                limit => {
-                    let limit = decimal(limit).ok_or(Errno::EBADMSG)?;
-                    lowest = Some(lowest.map_or(limit, |lowest| lowest.min(limit)));
+        match read(current.as_fd(), file) {
+            Ok(text) => {
+                if take(text)?.is_break() {
+                    break;
                 }
-            },
-            // The root has none, nor has one whose parent does not hand the
-            // controller on.
+            }
             Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno),
         }
@@ -62,10 +95,10 @@ pub(super) fn memory_bytes_max(directory: BorrowedFd<'_>) -> Result<Option<u64>,
         }
         current = parent;
     }
-    Ok(lowest)
+    Ok(())
 }
 
-fn above(directory: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<OwnedFd, Errno> {
+fn above(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     openat(directory, name, flags, Mode::empty())
 }
@@ -96,6 +129,23 @@ mod tests {
         assert_eq!(lowest(), Ok(Some(1024)));
         limit(&own, "1k\n");
         assert_eq!(lowest(), Err(Errno::EBADMSG));
+        fs::remove_dir_all(&top).unwrap();
+    }
+
+    #[test]
+    fn processors_are_those_of_the_nearest_cpuset_above() {
+        let top = std::env::temp_dir().join(format!("cloison-cpus-{}", std::process::id()));
+        let own = top.join("a/b");
+        fs::create_dir_all(&own).unwrap();
+        let nearest = || {
+            let directory = openat(nix::fcntl::AT_FDCWD, &own, OFlag::O_PATH, Mode::empty());
+            processors(directory.unwrap().as_fd()).unwrap()
+        };
+        assert_eq!(nearest(), None);
+        fs::write(top.join("cpuset.cpus.effective"), "0-3\n").unwrap();
+        assert_eq!(nearest().as_deref(), Some(&b"0-3\n"[..]));
+        fs::write(own.join("cpuset.cpus.effective"), "1\n").unwrap();
+        assert_eq!(nearest().as_deref(), Some(&b"1\n"[..]));
         fs::remove_dir_all(&top).unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! A cgroup: made, entered, frozen, thawed, emptied, removed.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -12,8 +13,9 @@ use nix::sys::stat::Mode;
 use super::probe::Found;
 use super::trial::{self, Trial};
 use super::{Absence, Feature, KernelError, NotNeeded, State};
+use crate::cgroup::{Bound, Optional, Wanted, found_devices};
 use crate::spawner::io_errno;
-use crate::{Cgroup, CgroupError, Hierarchies, Hierarchy, SandboxName};
+use crate::{Cgroup, CgroupError, CgroupLimits, Hierarchies, Hierarchy, SandboxName};
 
 /// The name of the cgroup that is made, behind `cloison-`.
 const NAME: &str = "probe";
@@ -33,8 +35,39 @@ enum Entry {
     Written,
 }
 
+/// What a cgroup keeps, tried with the one that is made.
+const KEPT: [(Feature, &[Bound]); 4] = [
+    (Feature::MemoryController, &[Bound::Memory]),
+    (Feature::SwapLimit, &[Bound::Swap]),
+    (Feature::PidsController, &[Bound::Tasks]),
+    (Feature::CpuController, &[Bound::CpuWeight, Bound::CpuQuota]),
+];
+
+/// What depends on a cgroup that can be made.
+const DEPENDENT: [Feature; 9] = [
+    Feature::MemoryController,
+    Feature::SwapLimit,
+    Feature::PidsController,
+    Feature::CpuController,
+    Feature::CpusetController,
+    Feature::IoController,
+    Feature::IoWeight,
+    Feature::DeviceControl,
+    Feature::PressureStall,
+];
+
 /// Tries it.
 pub(super) fn try_all(found: &mut Found) -> Result<(), KernelError> {
+    let mut kept = BTreeMap::new();
+    try_cgroup(found, &mut kept)?;
+    for feature in DEPENDENT {
+        let needs = Err(Absence::Needs(Feature::CgroupFreezer));
+        found.record(feature, kept.remove(&feature).unwrap_or(needs))?;
+    }
+    Ok(())
+}
+
+fn try_cgroup(found: &mut Found, kept: &mut Kept) -> Result<(), KernelError> {
     let needed = [Feature::Clone3, Feature::CloseRange, Feature::Openat2];
     if let Some(need) = found.missing(&needed) {
         let needs = Absence::Needs(need);
@@ -55,17 +88,17 @@ pub(super) fn try_all(found: &mut Found) -> Result<(), KernelError> {
         found.set(Feature::CloneIntoCgroup, state);
         return found.record(
             Feature::CgroupFreezer,
-            attempt(&hierarchies, Entry::Written).map_err(Failure::absence),
+            attempt(&hierarchies, Entry::Written, kept).map_err(Failure::absence),
         );
     }
-    match attempt(&hierarchies, Entry::Born) {
+    match attempt(&hierarchies, Entry::Born, kept) {
         Ok(()) => {
             found.record(Feature::CloneIntoCgroup, Ok(()))?;
             found.record(Feature::CgroupFreezer, Ok(()))
         }
         Err(Failure::Clone(errno)) => {
             found.refused(Feature::CloneIntoCgroup, errno)?;
-            let tried = attempt(&hierarchies, Entry::Written);
+            let tried = attempt(&hierarchies, Entry::Written, kept);
             found.record(Feature::CgroupFreezer, tried.map_err(Failure::absence))
         }
         Err(Failure::Cgroup(absence)) => {
@@ -75,6 +108,9 @@ pub(super) fn try_all(found: &mut Found) -> Result<(), KernelError> {
         }
     }
 }
+
+/// What a cgroup keeps, or why not.
+type Kept = BTreeMap<Feature, Result<(), Absence>>;
 
 /// What went wrong.
 enum Failure {
@@ -108,8 +144,13 @@ fn absence(error: &CgroupError) -> Absence {
         CgroupError::Proc { source, .. } | CgroupError::Step { source, .. } => {
             Absence::Refused(*source)
         }
-        CgroupError::NoHierarchy | CgroupError::NoFreezer | CgroupError::Absent { .. } => {
-            Absence::NoHierarchy
+        CgroupError::NoHierarchy
+        | CgroupError::NoFreezer
+        | CgroupError::Absent { .. }
+        | CgroupError::Lacking { .. } => Absence::NoHierarchy,
+        CgroupError::NotDelegated { .. } => Absence::NotDelegated,
+        CgroupError::Limit { source, .. } | CgroupError::Device { source, .. } => {
+            Absence::Refused(*source)
         }
         CgroupError::NotVisible { .. } => Absence::OwnCgroupHidden,
         CgroupError::NotOurs { .. } => Absence::Refused(Errno::EINVAL),
@@ -119,7 +160,7 @@ fn absence(error: &CgroupError) -> Absence {
     }
 }
 
-fn attempt(hierarchies: &Hierarchies, entry: Entry) -> Result<(), Failure> {
+fn attempt(hierarchies: &Hierarchies, entry: Entry, kept: &mut Kept) -> Result<(), Failure> {
     // Probes of the same cgroup take turns, those of other threads and other
     // programs too: so one that is there is what a killed probe has left.
     let _turn = take_turn(hierarchies)?;
@@ -135,6 +176,10 @@ fn attempt(hierarchies: &Hierarchies, entry: Entry) -> Result<(), Failure> {
     }
     let mut cgroup = Cgroup::create(hierarchies, &name)?;
     let tried = freeze_one(&cgroup, entry);
+    // Empty by now: nobody has to live within these limits.
+    if tried.is_ok() {
+        try_limits(&mut cgroup, kept);
+    }
     // Removed also where it failed; what failed first is told.
     let removed = cgroup.remove();
     tried?;
@@ -168,6 +213,54 @@ fn owned(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     descriptor
         .try_clone_to_owned()
         .map_err(|error| refused(io_errno(&error)))
+}
+
+/// Writes each limit and looks whether it stands.
+fn try_limits(cgroup: &mut Cgroup, kept: &mut Kept) {
+    let wanted = match Wanted::of(&CgroupLimits::default()) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            kept.extend(DEPENDENT.map(|feature| (feature, Err(absence(&error)))));
+            return;
+        }
+    };
+    for (feature, bounds) in KEPT {
+        kept.insert(feature, try_bounds(cgroup, &wanted, bounds));
+    }
+    for (feature, file) in [
+        (Feature::CpusetController, Optional::Processors),
+        (Feature::IoController, Optional::IoRates),
+        (Feature::IoWeight, Optional::IoWeight),
+        (Feature::PressureStall, Optional::Pressure),
+    ] {
+        let is_there = cgroup.offers(file);
+        kept.insert(feature, is_there.then_some(()).ok_or(Absence::NoHierarchy));
+    }
+    let devices = cgroup.allow_devices().map_err(|error| absence(&error));
+    kept.insert(
+        Feature::DeviceControl,
+        devices.and_then(|()| {
+            let found = found_devices(&cgroup.directories()).map_err(Absence::Refused)?;
+            let stands = cgroup.expected_devices() == Some(found);
+            stands.then_some(()).ok_or(Absence::Powerless)
+        }),
+    );
+}
+
+fn try_bounds(cgroup: &Cgroup, wanted: &Wanted, bounds: &[Bound]) -> Result<(), Absence> {
+    for bound in bounds {
+        let expected = cgroup
+            .write(wanted, *bound)
+            .map_err(|error| absence(&error))?;
+        let found = cgroup
+            .directories()
+            .found(*bound)
+            .map_err(Absence::Refused)?;
+        if found != expected {
+            return Err(Absence::Powerless);
+        }
+    }
+    Ok(())
 }
 
 /// A process enters, is frozen and thawed, and is ended.

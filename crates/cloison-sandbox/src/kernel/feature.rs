@@ -156,6 +156,78 @@ features! {
         remedy: "boot Linux 6.1 or later, and run where cgroup2 is writable (systemd: Delegate=yes)",
         lost: None,
     }
+    /// A limit on the memory of a cgroup.
+    MemoryController {
+        name: "memory-controller",
+        since: "4.5 (v2), 2.6.25 (v1)",
+        option: Some("CONFIG_MEMCG"),
+        remedy: "boot without cgroup_disable=memory; on v2 run with a delegated cgroup (systemd: Delegate=yes), in a cgroup of its own beneath it",
+        lost: None,
+    }
+    /// A limit on the swap of a cgroup.
+    SwapLimit {
+        name: "swap-limit",
+        since: "4.5 (v2), 2.6.29 (v1)",
+        option: Some("CONFIG_MEMCG and CONFIG_SWAP"),
+        remedy: "boot with swapaccount=1",
+        lost: None,
+    }
+    /// A limit on the processes and threads of a cgroup.
+    PidsController {
+        name: "pids-controller",
+        since: "4.5 (v2), 4.3 (v1)",
+        option: Some("CONFIG_CGROUP_PIDS"),
+        remedy: "boot without cgroup_disable=pids; on v2 run with a delegated cgroup (systemd: Delegate=yes), in a cgroup of its own beneath it",
+        lost: None,
+    }
+    /// A share and a quota of the processors for a cgroup.
+    CpuController {
+        name: "cpu-controller",
+        since: "4.15 (v2), 3.2 (v1)",
+        option: Some("CONFIG_FAIR_GROUP_SCHED and CONFIG_CFS_BANDWIDTH"),
+        remedy: "boot a kernel with CONFIG_CFS_BANDWIDTH; on v2 run with a delegated cgroup (systemd: Delegate=yes), in a cgroup of its own beneath it",
+        lost: None,
+    }
+    /// The processors and memory nodes of a cgroup.
+    CpusetController {
+        name: "cpuset-controller",
+        since: "5.0 (v2), 2.6.24 (v1)",
+        option: Some("CONFIG_CPUSETS"),
+        remedy: "boot a kernel with CONFIG_CPUSETS, on v2 have cpuset delegated, or leave `cgroup.processors` and `cgroup.memory_nodes` out of the spec",
+        lost: Some("a spec that names processors or memory nodes is refused"),
+    }
+    /// Rates of a cgroup for each block device.
+    IoController {
+        name: "io-controller",
+        since: "4.5 (v2), 2.6.37 (v1)",
+        option: Some("CONFIG_BLK_CGROUP and CONFIG_BLK_DEV_THROTTLING"),
+        remedy: "boot a kernel with CONFIG_BLK_DEV_THROTTLING, on v2 have io delegated, or leave `cgroup.io` out of the spec",
+        lost: Some("a spec that limits I/O is refused"),
+    }
+    /// A share of each block device for a cgroup.
+    IoWeight {
+        name: "io-weight",
+        since: "5.4 (v2), 5.0 (v1)",
+        option: Some("CONFIG_BLK_CGROUP_IOCOST (v2), CONFIG_BFQ_GROUP_IOSCHED (v1)"),
+        remedy: "boot a kernel with CONFIG_BLK_CGROUP_IOCOST, or leave `cgroup.io_weight` out of the spec",
+        lost: Some("a spec that weighs I/O is refused"),
+    }
+    /// A say over the devices that processes of a cgroup open.
+    DeviceControl {
+        name: "device-control",
+        since: "4.15 (v2), 2.6.26 (v1)",
+        option: Some("CONFIG_CGROUP_BPF (v2), CONFIG_CGROUP_DEVICE (v1)"),
+        remedy: "boot a kernel with CONFIG_CGROUP_BPF and run as root of the host, in a cgroup that may open the six usual devices",
+        lost: None,
+    }
+    /// How long processes of a cgroup waited for processor, memory and I/O.
+    PressureStall {
+        name: "pressure-stall",
+        since: "4.20",
+        option: Some("CONFIG_PSI"),
+        remedy: "boot with psi=1 and a hierarchy of cgroup v2 that has the controllers",
+        lost: Some("`inspect` cannot tell how long a server waits for what it lacks"),
+    }
     /// A path opened strictly beneath a descriptor (openat2(2)).
     Openat2 {
         name: "openat2",

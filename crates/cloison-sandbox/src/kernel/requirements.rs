@@ -13,6 +13,14 @@ impl Layer {
         use Feature as F;
         match self {
             Self::Cgroup => &[F::CgroupFreezer, F::CloneIntoCgroup],
+            // Processors and I/O are asked for only by a spec that names them.
+            Self::CgroupLimits => &[
+                F::MemoryController,
+                F::SwapLimit,
+                F::PidsController,
+                F::CpuController,
+            ],
+            Self::DeviceControl => &[F::DeviceControl],
             Self::NetworkNamespace => &[F::NetworkNamespace],
             Self::UserNamespace => &[F::UserNamespace, F::NamespaceLimits],
             Self::MountNamespace => &[

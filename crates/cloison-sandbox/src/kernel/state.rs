@@ -65,6 +65,12 @@ pub enum Absence {
     /// beneath the mount.
     #[error("no mount of a cgroup hierarchy shows this program's own cgroup")]
     OwnCgroupHidden,
+    /// The cgroup beneath which sandboxes' own are made hands no controllers
+    /// on.
+    #[error(
+        "the cgroup around this program hands no controllers on: it holds processes, or was not delegated"
+    )]
+    NotDelegated,
     /// The process that tried it ended, or did not answer in time.
     #[error("the process that tried it ended or hung")]
     NoAnswer,

@@ -44,7 +44,7 @@ fn named(option: Option<&'static str>) -> String {
 }
 
 impl Unavailable {
-    fn new(layer: Layer, feature: Feature, absence: Absence) -> Self {
+    pub(crate) fn new(layer: Layer, feature: Feature, absence: Absence) -> Self {
         Self {
             layer,
             feature,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::error::Refused;
-use crate::spec::{OwnAccess, Root, Spec};
+use crate::spec::{CgroupLimits, OwnAccess, Root, Spec};
 
 /// A tmpfs is bounded by no less than a page: for the kernel a size of 0, and
 /// one that overflows when it is rounded up to pages, is no bound at all.
@@ -18,8 +18,22 @@ const PROCESSES: (u64, u64) = (3, 1 << 22);
 /// A devpts takes one more (`NR_UNIX98_PTY_MAX`), which it does not show: it
 /// could not be read back.
 const TERMINALS: (u64, u64) = (0, (1 << 20) - 1);
+/// The kernel keeps a signed number of 32 bits.
+const INOTIFY: (u64, u64) = (0, i32::MAX as u64);
 /// A signed number of bytes; what is more the kernel takes for no limit.
 const BYTES: (u64, u64) = (0, i64::MAX as u64);
+
+/// Room for the launch itself, and less than the kernel's own largest.
+const MEMORY_BYTES: (u64, u64) = (16 << 20, 1 << 50);
+const SWAP_BYTES: (u64, u64) = (0, 1 << 50);
+/// What a weight of version 2 may be.
+const WEIGHT: (u64, u64) = (1, 10_000);
+/// A thousandth of a period is the least that the kernel takes.
+const CPU_PERCENT: (u64, u64) = (1, 1_000_000);
+/// 0 is no limit for the kernel.
+const IO_RATE: (u64, u64) = (1, 1 << 50);
+/// The most devices that limits are named for.
+const IO_DEVICES_MAX: usize = 32;
 
 /// The ports from 1024 on.
 const PORTS: usize = 65_536 - 1024;
@@ -54,6 +68,16 @@ pub(super) fn check(spec: &Spec) -> Result<(), Refused> {
             BYTES,
         ),
         ("limits.terminals_max", terminals, TERMINALS),
+        (
+            "limits.inotify_instances_max",
+            limits.inotify_instances_max,
+            INOTIFY,
+        ),
+        (
+            "limits.inotify_watches_max",
+            limits.inotify_watches_max,
+            INOTIFY,
+        ),
     ] {
         within(field, value, bounds)?;
     }
@@ -78,6 +102,7 @@ pub(super) fn check(spec: &Spec) -> Result<(), Refused> {
             within(field, value, bounds)?;
         }
     }
+    cgroup(&spec.cgroup)?;
     let unprivileged = spec.tcp.bind.iter().filter(|port| **port >= 1024);
     if unprivileged.collect::<HashSet<_>>().len() == PORTS {
         return Err(Refused::EveryPort);
@@ -88,6 +113,63 @@ pub(super) fn check(spec: &Spec) -> Result<(), Refused> {
             bytes,
             bytes_max: TEXT_BYTES_MAX,
         });
+    }
+    Ok(())
+}
+
+fn cgroup(limits: &CgroupLimits) -> Result<(), Refused> {
+    for (field, value, bounds) in [
+        (
+            "cgroup.memory_bytes_max",
+            Some(limits.memory_bytes_max),
+            MEMORY_BYTES,
+        ),
+        (
+            "cgroup.swap_bytes_max",
+            Some(limits.swap_bytes_max),
+            SWAP_BYTES,
+        ),
+        ("cgroup.tasks_max", Some(limits.tasks_max), PROCESSES),
+        ("cgroup.cpu_weight", Some(limits.cpu_weight), WEIGHT),
+        (
+            "cgroup.cpu_percent_max",
+            Some(limits.cpu_percent_max),
+            CPU_PERCENT,
+        ),
+        ("cgroup.io_weight", limits.io_weight, WEIGHT),
+    ] {
+        value.map_or(Ok(()), |value| within(field, value, bounds))?;
+    }
+    if limits.io.len() > IO_DEVICES_MAX {
+        return Err(Refused::IoDevices(limits.io.len()));
+    }
+    for (at, limit) in limits.io.iter().enumerate() {
+        let device = &limit.device;
+        if !device.is_absolute() {
+            return Err(Refused::HostPathNotAbsolute(device.clone()));
+        }
+        if device.as_os_str().as_encoded_bytes().contains(&0) {
+            return Err(Refused::Nul);
+        }
+        if limits
+            .io
+            .iter()
+            .take(at)
+            .any(|other| other.device == *device)
+        {
+            return Err(Refused::IoDeviceTwice(device.clone()));
+        }
+        for (field, rate) in [
+            ("cgroup.io.read_bytes_per_s_max", limit.read_bytes_per_s_max),
+            (
+                "cgroup.io.write_bytes_per_s_max",
+                limit.write_bytes_per_s_max,
+            ),
+            ("cgroup.io.reads_per_s_max", limit.reads_per_s_max),
+            ("cgroup.io.writes_per_s_max", limit.writes_per_s_max),
+        ] {
+            rate.map_or(Ok(()), |rate| within(field, rate, IO_RATE))?;
+        }
     }
     Ok(())
 }

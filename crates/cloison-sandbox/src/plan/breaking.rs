@@ -19,6 +19,16 @@ pub(super) fn break_field(list: &mut StepList, field: Field) {
             list.cgroup = None;
             leave_out(list, |step| step.op == Op::EnterCgroup);
         }
+        // The caller has written them: `layers::cgroup::limit` breaks these.
+        Field::MemoryMax
+        | Field::SwapMax
+        | Field::TasksMax
+        | Field::CpuWeight
+        | Field::CpuQuota
+        | Field::CgroupProcessors
+        | Field::CgroupMemoryNodes
+        | Field::IoLimits
+        | Field::DevicesAllowed => {}
         Field::NetworkNamespace => leave_out(list, |step| {
             step.op == Op::JoinNamespace && step.layer == Some(field.layer())
         }),

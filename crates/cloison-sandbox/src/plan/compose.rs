@@ -14,6 +14,7 @@ use crate::layers::{
     capabilities, cgroup, command, descriptors, inherited, landlock, namespaces, rlimits, root,
     seccomp, session, speculation,
 };
+use crate::namespaces::InotifyLimits;
 use crate::plan::bounds;
 use crate::plan::breaking::break_field;
 use crate::plan::expect::{Expectation, Found};
@@ -115,6 +116,9 @@ fn check(spec: &Spec, prepared: &Prepared, io: &Io) -> Result<IdRange, Error> {
         }
         .into());
     }
+    if prepared.user.inotify() != InotifyLimits::of(&spec.limits) {
+        return Err(Refused::OtherInotify.into());
+    }
     check_spec(spec)?;
     if spec.init == Init::Off && prepared.exec.is_some() {
         return Err(Refused::ExecWithoutInit.into());
@@ -163,6 +167,7 @@ pub(super) fn compose(
     if applied.contains(&Layer::NetworkNamespace) {
         sockets::check(&io, prepared.network.as_ref().map(AsFd::as_fd))?;
     }
+    let limits = cgroup::limit(&mut prepared.cgroup, spec, &applied, &weakenings)?;
     let leaks = take_leaks(&mut weakenings);
     let filters = take_filters(&mut weakenings);
     let mut composition = Composition {
@@ -262,7 +267,7 @@ pub(super) fn compose(
         has_program: program.is_some(),
         takes_terminal: has_terminal && spec.init == Init::Off,
     };
-    let expectation = Expectation::new(composition, found);
+    let expectation = Expectation::new(composition, limits, found);
     weaken(composition);
     let list = std::mem::take(&mut composition.list);
     Ok(Plan {

@@ -13,6 +13,7 @@ use nix::sys::stat::fstat;
 
 use crate::IdRange;
 use crate::Layer;
+use crate::cgroup::Wanted;
 use crate::error::Error;
 use crate::kernel::Feature;
 use crate::layers::covers::Cover;
@@ -20,7 +21,9 @@ use crate::layers::mounts::{Attached, NODES};
 use crate::layers::{capabilities, inherited, rlimits};
 use crate::plan::Composition;
 use crate::plan::Prepared;
-use crate::posture::{DescriptorEntry, Field, Limit, MountEntry, Owner, Posture, Value, Vantage};
+use crate::posture::{
+    DescriptorEntry, Field, LIMITS, Limit, MountEntry, Owner, Posture, Value, Vantage,
+};
 use crate::proc::escaped;
 use crate::spawner::io_errno;
 use crate::spec::{Limits, Proc};
@@ -39,6 +42,7 @@ pub(crate) struct Expectation {
     proc: Proc,
     wants_sysfs: bool,
     limits: Limits,
+    cgroup_limits: Wanted,
     mounts: Vec<Attached>,
     /// What stands over the entries of proc, in order.
     covers: Vec<String>,
@@ -67,7 +71,11 @@ pub(super) struct Found {
 }
 
 impl Expectation {
-    pub(super) fn new(composition: &mut Composition<'_>, found: Found) -> Self {
+    pub(super) fn new(
+        composition: &mut Composition<'_>,
+        cgroup_limits: Wanted,
+        found: Found,
+    ) -> Self {
         let spec = composition.spec;
         Self {
             layers: Layer::ALL
@@ -80,6 +88,7 @@ impl Expectation {
             proc: spec.proc,
             wants_sysfs: composition.wants_sysfs(),
             limits: spec.limits,
+            cgroup_limits,
             mounts: std::mem::take(&mut composition.mounts),
             covers: covers(&composition.covers),
             speculation: [
@@ -122,6 +131,18 @@ impl Expectation {
                 Layer::Cgroup => {
                     let paths = prepared.cgroup.membership();
                     expected.expect(Field::Cgroups, Value::Cgroups(paths));
+                }
+                Layer::CgroupLimits => {
+                    for (field, bound) in LIMITS {
+                        let value = prepared.cgroup.expected(&self.cgroup_limits, bound)?;
+                        expected.expect(field, value);
+                    }
+                }
+                Layer::DeviceControl => {
+                    // One that was never applied is expected all the same.
+                    let devices = prepared.cgroup.expected_devices();
+                    let devices = devices.unwrap_or(Value::Unknown);
+                    expected.expect(Field::DevicesAllowed, devices);
                 }
                 Layer::NetworkNamespace => {
                     let network = match &prepared.network {
@@ -224,7 +245,16 @@ impl Expectation {
                         expected.expect(Field::Terminal, Value::Number(0));
                     }
                 }
-                Layer::InheritedState => inherited(prepared, vantage, &mut expected)?,
+                Layer::InheritedState => {
+                    inherited(prepared, vantage, &mut expected)?;
+                    // What version 2 cannot give it gives in silence as another.
+                    if let (true, Some(list)) = (
+                        self.applies(Layer::CgroupLimits),
+                        self.cgroup_limits.processors(),
+                    ) {
+                        expected.expect(Field::Affinity, Value::Text(list.to_owned()));
+                    }
+                }
                 Layer::Descriptors => {
                     let links = self.links(steps, prepared)?;
                     expected.expect(Field::Descriptors, descriptors(links, has_program));

@@ -47,6 +47,28 @@ macro_rules! fields {
 fields! {
     /// Its cgroup in each hierarchy.
     Cgroups = Cgroup, READ, "cgroups";
+    /// The most memory of all its processes, in bytes.
+    MemoryMax = CgroupLimits, READ, "memory max";
+    /// The most swap of them, in bytes.
+    SwapMax = CgroupLimits, READ, "swap max";
+    /// The most processes and threads.
+    TasksMax = CgroupLimits, READ, "tasks max";
+    /// Its share of the processors: the weight of version 2, or the shares of
+    /// version 1.
+    CpuWeight = CgroupLimits, READ, "cpu weight";
+    /// Its quota of the processors' time, and of which time that is.
+    CpuQuota = CgroupLimits, READ, "cpu quota";
+    /// The processors that its cgroup is bound to. Those that a process may
+    /// then use are [`Field::Affinity`].
+    CgroupProcessors = CgroupLimits, READ, "cgroup processors";
+    /// The memory nodes that its cgroup is bound to.
+    CgroupMemoryNodes = CgroupLimits, READ, "cgroup memory nodes";
+    /// Its weight, where it is not everybody's, and its rates for each block
+    /// device.
+    IoLimits = CgroupLimits, READ, "io limits";
+    /// The devices that may be opened: the list of version 1, or the programs
+    /// of version 2.
+    DevicesAllowed = DeviceControl, READ, "devices allowed";
     /// The id of its network namespace.
     NetworkNamespace = NetworkNamespace, READ, "network namespace";
     /// The id of the user namespace that owns its network namespace.
@@ -193,6 +215,17 @@ impl Field {
         // No wildcard: a new layer does not compile without its read-back.
         match layer {
             Layer::Cgroup => &[Self::Cgroups],
+            Layer::CgroupLimits => &[
+                Self::MemoryMax,
+                Self::SwapMax,
+                Self::TasksMax,
+                Self::CpuWeight,
+                Self::CpuQuota,
+                Self::CgroupProcessors,
+                Self::CgroupMemoryNodes,
+                Self::IoLimits,
+            ],
+            Layer::DeviceControl => &[Self::DevicesAllowed],
             Layer::NetworkNamespace => &[
                 Self::NetworkNamespace,
                 Self::NetworkNamespaceOwner,

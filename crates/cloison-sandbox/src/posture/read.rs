@@ -13,7 +13,7 @@ use super::knowledge::Reason;
 use super::value::DescriptorEntry;
 use super::vantage::{Kind, namespace_id};
 use super::{Fact, Field, Value, Vantage, mounts, root, status};
-use crate::cgroup::memberships;
+use crate::cgroup::{Bound, Directories, found_devices, memberships, opened};
 use crate::proc::fields::{decimal, hexadecimal, signed};
 use crate::proc::{Reader, escaped};
 use crate::spawner::errno;
@@ -47,6 +47,46 @@ pub(super) fn enclosure(process: BorrowedFd<'_>, vantage: &Vantage, facts: &mut 
         device_nodes(process).map_err(reason),
     ));
 }
+
+/// What the cgroup of the process keeps, by its directories.
+pub(super) fn limits(directories: &Directories<'_>, facts: &mut Vec<Fact>) {
+    for (field, bound) in LIMITS {
+        facts.push(Fact::read(field, directories.found(bound).map_err(reason)));
+    }
+    let devices = found_devices(directories);
+    facts.push(Fact::read(Field::DevicesAllowed, devices.map_err(reason)));
+}
+
+/// The same of a process whose cgroup nobody has open.
+pub(super) fn limits_of(process: BorrowedFd<'_>, facts: &mut Vec<Fact>) {
+    let mut reader = Reader::new();
+    let found = text(&mut reader, process, c"cgroup")
+        .and_then(|text| memberships(text).ok_or(Reason::Malformed))
+        .and_then(|memberships| opened(&memberships).map_err(|_hidden| Reason::NotShown));
+    match found {
+        Ok(opened) => {
+            let all = opened.iter().map(|(hierarchy, fd)| (hierarchy, fd.as_fd()));
+            limits(&Directories::new(all), facts);
+        }
+        Err(reason) => {
+            let fields = LIMITS.map(|(field, _)| field);
+            let fields = fields.into_iter().chain([Field::DevicesAllowed]);
+            facts.extend(fields.map(|field| Fact::unreadable(field, reason)));
+        }
+    }
+}
+
+/// Which bound each field tells of.
+pub(crate) const LIMITS: [(Field, Bound); 8] = [
+    (Field::MemoryMax, Bound::Memory),
+    (Field::SwapMax, Bound::Swap),
+    (Field::TasksMax, Bound::Tasks),
+    (Field::CpuWeight, Bound::CpuWeight),
+    (Field::CpuQuota, Bound::CpuQuota),
+    (Field::CgroupProcessors, Bound::Processors),
+    (Field::CgroupMemoryNodes, Bound::MemoryNodes),
+    (Field::IoLimits, Bound::Io),
+];
 
 /// The rest that is read: credentials, filters, limits, signals,
 /// descriptors.

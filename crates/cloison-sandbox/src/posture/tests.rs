@@ -392,8 +392,17 @@ fn whole() -> Posture {
         .expect(Field::DeviceNodes, list(&["null c 1:3 0666"]))
         .expect(Field::UidMap, list(&["0 131072 65536"]))
         .expect(Field::GidMap, list(&["0 131072 65536"]))
-        .expect(Field::Personality, Value::Bits(0));
+        .expect(Field::Personality, Value::Bits(0))
+        .expect(Field::CpuQuota, Value::Text("max".to_owned()))
+        .expect(Field::CgroupProcessors, Value::Text("0-1".to_owned()))
+        .expect(Field::CgroupMemoryNodes, Value::Text("0".to_owned()))
+        .expect(Field::IoLimits, list(&["weight 50"]))
+        .expect(Field::DevicesAllowed, list(&["c 1:3 rwm"]));
     for field in [
+        Field::MemoryMax,
+        Field::SwapMax,
+        Field::TasksMax,
+        Field::CpuWeight,
         Field::UserNamespace,
         Field::NetworkNamespace,
         Field::OomScoreAdjustment,

@@ -1,0 +1,87 @@
+//! Kernels that must do, and systemd.
+
+use std::time::Duration;
+
+use cloison_tests::guest::{Counts, End, Form, Guest, GuestKernel, HOST_FILE};
+
+use crate::{Result, expected, old, run, seen};
+
+/// What runs in each guest: that every layer's loss is noticed there. All cases
+/// of `launch`, and `probes`, take an emulated processor too long for each day.
+const CASES: [&str; 2] = ["launch", "broken_layer"];
+/// The environment variable that names whole targets instead, or none.
+const CHOSEN: &str = "CLOISON_GUEST_TARGETS";
+/// An emulated processor is twenty times slower, and may be one of many on a
+/// busy machine.
+const LIMIT: Duration = Duration::from_secs(1500);
+
+pub(crate) fn keeps(kernel: GuestKernel) -> Result {
+    starts(kernel, Form::Bare)?;
+    match std::env::var(CHOSEN) {
+        Ok(chosen) => {
+            for target in chosen.split_whitespace() {
+                passes(kernel, Form::Bare, &[target])?;
+            }
+        }
+        Err(_) => passes(kernel, Form::Bare, &CASES)?,
+    }
+    Ok(())
+}
+
+/// As a production host has it: cgroups that systemd made, a service with
+/// `Delegate=yes`.
+pub(crate) fn with_systemd() -> Result {
+    let kernel = GuestKernel::V6_12;
+    starts(kernel, Form::Full)?;
+    passes(kernel, Form::Full, &CASES)
+}
+
+fn starts(kernel: GuestKernel, form: Form) -> Result {
+    let check = ["cloison", "check", "--json", "--host", HOST_FILE];
+    let (end, output) = run(&guest(kernel, form, &check))?;
+    let finding: serde_json::Value =
+        serde_json::from_str(&output).map_err(|error| format!("{error}: {end:?}, {output}"))?;
+    if end != End::Exited(0) || finding["can_start"] != true {
+        return Err(format!("{end:?}: {output}").into());
+    }
+    let hello = ["cloison", "run", "--host", HOST_FILE, "examples/hello.toml"];
+    let (end, output) = run(&guest(kernel, form, &hello))?;
+    if end != End::Exited(0) || !output.starts_with("Hello from hello, a sandbox") {
+        return Err(format!("{end:?}: {output}").into());
+    }
+    if form == Form::Full {
+        return Ok(());
+    }
+    let layers = finding["layers"].as_array().ok_or("no layers")?;
+    seen::note(kernel, |seen| {
+        seen.starts = true;
+        seen.waived = old::waived(layers);
+        seen.without = old::without(&finding);
+        seen.passed += 1;
+    })
+}
+
+fn passes(kernel: GuestKernel, form: Form, command: &[&str]) -> Result {
+    let (end, output) = run(&guest(kernel, form, command))?;
+    let counts = Counts::of(&output).ok_or_else(|| format!("{end:?}: {output}"))?;
+    seen::count(kernel, &counts)?;
+    if end != End::Exited(0) || counts.failed > 0 || counts.passed == 0 {
+        return Err(format!("{command:?}: {end:?}: {output}").into());
+    }
+    Ok(())
+}
+
+fn guest(kernel: GuestKernel, form: Form, command: &[&str]) -> Guest {
+    let mut guest = Guest::new(kernel, command);
+    guest.form = form;
+    guest.limit = LIMIT;
+    let skips = expected::skips(kernel);
+    let environment = [
+        ("CLOISON_EXPECT_SKIPS", skips.as_str()),
+        ("CLOISON_QUICK", "1"),
+    ];
+    guest.environment = environment
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    guest
+}
