@@ -309,7 +309,13 @@ pub(super) const C20: Probe = Probe {
         ],
     ),
     unseen: &[],
-    silent: &[],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["store-bypass", "store-bypass-high-half"],
+            reason: "a processor may have no such switch, an emulated one has none",
+        },
+        on: Machines::Some,
+    }],
 };
 
 /// Offer memory for merging with a neighbour's.
