@@ -1,13 +1,20 @@
 //! Every escape probe: alive in its control, stopped by the whole sandbox and
 //! by one with any single layer missing.
+//!
+//! `CLOISON_PROBES=without-knock-outs` leaves the last out: for guests, whose
+//! processors are emulated, and where only what differs with the kernel is in
+//! question. `CLOISON_PROBE` names a single one to look at.
 
 use std::error::Error;
 
-use cloison_escape::probes::{PROBES, Runner, Summary, as_odd_caller};
+use cloison_escape::probes::{PROBES, Runner, Summary, Sweep, as_odd_caller};
 use cloison_sandbox::{Kernel, Layer, LayerVerdict, WaiverError, Waivers};
 use cloison_tests::{Case, Outcome, REPORT};
 
 const CASES: &[Case] = &[Case::new("no_probe_gets_through", no_probe_gets_through).lasting_s(600)];
+
+const SWEEP: &str = "CLOISON_PROBES";
+const WITHOUT_KNOCK_OUTS: &str = "without-knock-outs";
 
 fn main() -> std::process::ExitCode {
     if let Some(code) = as_odd_caller() {
@@ -29,6 +36,10 @@ fn no_probe_gets_through() -> Outcome {
         Ok(runner) => runner,
         Err(error) => return Outcome::Failed(chain(&error)),
     };
+    let sweep = match sweep() {
+        Ok(sweep) => sweep,
+        Err(error) => return Outcome::Failed(error),
+    };
     let mut outcomes = Vec::new();
     for probe in PROBES {
         if let Ok(only) = std::env::var("CLOISON_PROBE")
@@ -36,7 +47,7 @@ fn no_probe_gets_through() -> Outcome {
         {
             continue;
         }
-        match runner.run(probe) {
+        match runner.run(probe, sweep) {
             Ok(outcome) => {
                 say(&outcome.to_string());
                 outcomes.push(outcome);
@@ -50,6 +61,22 @@ fn no_probe_gets_through() -> Outcome {
         Outcome::Passed
     } else {
         Outcome::Failed(summary.to_string())
+    }
+}
+
+/// The sweep that is asked for; it is said which one it is.
+fn sweep() -> Result<Sweep, String> {
+    let asked = std::env::var(SWEEP).ok();
+    match asked.as_deref() {
+        None => {
+            say("sweep: control, whole, each layer left out and left alone");
+            Ok(Sweep::Full)
+        }
+        Some(WITHOUT_KNOCK_OUTS) => {
+            say("sweep: control and whole, NO layer left out or left alone");
+            Ok(Sweep::WithoutKnockOuts)
+        }
+        Some(other) => Err(format!("{SWEEP} is {other:?}, not {WITHOUT_KNOCK_OUTS:?}")),
     }
 }
 

@@ -46,9 +46,14 @@ impl Case {
     }
 
     pub(crate) fn limit(&self) -> Duration {
-        let slower = env::var(SLOWER).ok().and_then(|times| times.parse().ok());
-        Duration::from_secs(self.limit_s.saturating_mul(slower.unwrap_or(1)))
+        Duration::from_secs(slowed(self.limit_s))
     }
+}
+
+/// How long something may last here that may last `limit_s` on a machine.
+pub(crate) fn slowed(limit_s: u64) -> u64 {
+    let slower = env::var(SLOWER).ok().and_then(|times| times.parse().ok());
+    limit_s.saturating_mul(slower.unwrap_or(1))
 }
 
 /// How a case ended.

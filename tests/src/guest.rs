@@ -54,6 +54,7 @@ const SLOWER: &str = "20";
 const HANDED_ON: &[&str] = &[
     "CLOISON_EXPECT_SKIPS",
     "CLOISON_PROBE",
+    "CLOISON_PROBES",
     "CLOISON_QUICK",
     "RUST_BACKTRACE",
 ];

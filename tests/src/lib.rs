@@ -89,7 +89,7 @@ pub fn main(cases: &'static [Case]) -> ExitCode {
 pub fn main_within(enclosure: &Enclosure, cases: &'static [Case]) -> ExitCode {
     match stage::enter() {
         Ok(Place::Outside) if is_listing() => runner::run(cases),
-        Ok(Place::Outside) => outside(enclosure),
+        Ok(Place::Outside) => outside(&slowed(enclosure)),
         Ok(Place::First(first)) => match first.run() {
             Ok(code) => ExitCode::from(code),
             Err(error) => give_up(&error, error.exit_code()),
@@ -114,6 +114,14 @@ pub fn quick() -> bool {
 pub fn is_listing() -> bool {
     // Those of a single case are no arguments of the library's.
     case::named_in_arguments().is_none() && Arguments::from_args().list
+}
+
+/// `enclosure`, whose stage may last as many times as long as its cases.
+fn slowed(enclosure: &Enclosure) -> Enclosure {
+    let mut enclosure = enclosure.clone();
+    let seconds = &mut enclosure.limits.wall_clock_s_max;
+    *seconds = seconds.map(case::slowed);
+    enclosure
 }
 
 fn outside(enclosure: &Enclosure) -> ExitCode {

@@ -114,19 +114,21 @@ fn judge(case: &Case) -> io::Result<Verdict> {
         .stdout(output.try_clone()?)
         .stderr(output.try_clone()?)
         .spawn()?;
-    let status = wait(&mut child, case.limit())?;
+    let mut reports = Reports {
+        output: &output,
+        shown: 0,
+    };
+    let status = wait(&mut child, case.limit(), &mut reports)?;
     if status.is_none() {
         child.kill()?;
         child.wait()?;
     }
+    while reports.relay()? {}
     let left = Snapshot::settled(Snapshot::of_stage, &before);
     for difference in &left {
         difference.undo();
     }
     let output = read(&output)?;
-    for line in output.lines().filter_map(|line| line.strip_prefix(REPORT)) {
-        println!("{line}");
-    }
     let mut reasons = failures(case, status);
     reasons.extend(
         left.iter()
@@ -155,13 +157,53 @@ fn failures(case: &Case, status: Option<ExitStatus>) -> Vec<String> {
     vec![reason]
 }
 
-fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+fn wait(
+    child: &mut Child,
+    limit: Duration,
+    reports: &mut Reports<'_>,
+) -> io::Result<Option<ExitStatus>> {
     let deadline = Instant::now() + limit;
     loop {
         match child.try_wait()? {
             None if Instant::now() < deadline => thread::sleep(PAUSE),
             status => return Ok(status),
         }
+        reports.relay()?;
+    }
+}
+
+/// What a case reports, shown as it comes: a case that is cut off has still
+/// said how far it came.
+struct Reports<'a> {
+    output: &'a File,
+    /// How many bytes have been looked at.
+    shown: u64,
+}
+
+impl Reports<'_> {
+    /// Shows those in the whole lines that have come, and says whether any
+    /// line has.
+    fn relay(&mut self) -> io::Result<bool> {
+        if self.output.metadata()?.len() == self.shown {
+            return Ok(false);
+        }
+        let mut bytes = vec![0; OUTPUT_BYTES_MAX];
+        let read = self.output.read_at(&mut bytes, self.shown)?;
+        bytes.truncate(read);
+        let end = bytes.iter().rposition(|byte| *byte == b'\n');
+        // A line that is longer than all that is looked at is no report.
+        let whole = match end {
+            Some(end) => end + 1,
+            None if read == OUTPUT_BYTES_MAX => read,
+            None => return Ok(false),
+        };
+        bytes.truncate(whole);
+        let text = harmless(&bytes);
+        for line in text.lines().filter_map(|line| line.strip_prefix(REPORT)) {
+            println!("{line}");
+        }
+        self.shown += whole as u64;
+        Ok(true)
     }
 }
 
@@ -171,8 +213,11 @@ fn read(output: &File) -> io::Result<String> {
     let mut bytes = vec![0; OUTPUT_BYTES_MAX];
     let start = length.saturating_sub(OUTPUT_BYTES_MAX as u64);
     let read = output.read_at(&mut bytes, start)?;
-    let text = String::from_utf8_lossy(bytes.get(..read).unwrap_or_default());
-    Ok(text
+    Ok(harmless(bytes.get(..read).unwrap_or_default()))
+}
+
+fn harmless(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes)
         .chars()
         .map(|c| {
             if c.is_control() && c != '\n' && c != '\t' {
@@ -181,5 +226,5 @@ fn read(output: &File) -> io::Result<String> {
                 c
             }
         })
-        .collect())
+        .collect()
 }

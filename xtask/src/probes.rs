@@ -1,6 +1,6 @@
 //! The tables of probes in `SECURITY.md`, from the probes' own data.
 
-use cloison_escape::probes::{Canary, Machines, PROBES, Probe};
+use cloison_escape::probes::{Canary, PROBES, Probe};
 use cloison_sandbox::Layer;
 
 use crate::error::Error;
@@ -117,15 +117,11 @@ fn sight(probe: &Probe) -> [String; 4] {
 
 fn silences(probe: &Probe) -> impl Iterator<Item = [String; 4]> {
     probe.silent.iter().map(|silent| {
-        let on = match silent.on {
-            Machines::All => "all",
-            Machines::Some => "some; the run says it of its own",
-        };
         [
             probe.id.to_uppercase(),
             silent.ways.names.join(", "),
             silent.ways.reason.to_owned(),
-            on.to_owned(),
+            silent.on.to_string(),
         ]
     })
 }

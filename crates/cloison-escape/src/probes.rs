@@ -43,13 +43,15 @@ mod traces;
 mod victims;
 mod watch;
 
+use std::fmt;
+
 use cloison_sandbox::Layer;
 
 pub use around::as_odd_caller;
 pub use attempted::{Attempted, Malformed, Verdict, Way};
 pub use error::ProbeError;
 pub use outcome::{Liveness, Outcome, Reach, Summary};
-pub use run::Runner;
+pub use run::{Runner, Sweep};
 pub use scene::Scene;
 pub use traces::Trace;
 
@@ -120,6 +122,29 @@ pub enum Machines {
     All,
     /// On some: it hangs on how the kernel is built.
     Some,
+    /// Where the kernel is older than this version, major and minor: there is
+    /// nothing to try.
+    Before(u32, u32),
+}
+
+impl Machines {
+    /// Whether a machine with a kernel of that version may be among them.
+    fn may_be(self, kernel: (u32, u32)) -> bool {
+        match self {
+            Self::All | Self::Some => true,
+            Self::Before(major, minor) => kernel < (major, minor),
+        }
+    }
+}
+
+impl fmt::Display for Machines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Some => f.write_str("some; the run says it of its own"),
+            Self::Before(major, minor) => write!(f, "those with a kernel before {major}.{minor}"),
+        }
+    }
 }
 
 /// What a probe is tried on.

@@ -24,6 +24,8 @@ const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
     "ext4",
+    "binfmt_misc",
+    "xfrm_user",
 ];
 
 /// One of Debian's kernels, fetched by `.ci/fetch-guests`.

@@ -262,7 +262,13 @@ pub(super) const A28: Probe = Probe {
         ],
     ),
     unseen: &[],
-    silent: &[],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["kallsyms"],
+            reason: "it begins with the symbols of each processor, at address 0",
+        },
+        on: Machines::Before(6, 15),
+    }],
 };
 
 /// Open what acts on the machine when it is written.

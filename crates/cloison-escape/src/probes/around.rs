@@ -14,8 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cloison_sandbox::{
-    ExitStatus, Held, Init, Io, Kernel, Layer, LayerVerdict, Plan, Prepared, Spec, Streams,
-    Waivers, Weakening,
+    ExitStatus, Feature, Held, Init, Io, Kernel, Layer, LayerVerdict, Plan, Prepared, Spec,
+    Streams, Waivers, Weakening,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
@@ -448,11 +448,12 @@ fn carelessness(launch: Launch<'_>) -> Result<Vec<Way>, ProbeError> {
     let mut sandbox = launch.hold()?.start().map_err(&failed)?;
     let status = sandbox.wait().map_err(&failed)?;
     sandbox.remove().map_err(failed)?;
-    let is_lost = status != ExitStatus::Exited(CODE);
-    ways.push(way(
-        "status-taken",
-        verdict(is_lost),
-        &format!("{status:?}"),
-    ));
+    let taken = match status {
+        ExitStatus::Exited(CODE) => Verdict::Stopped,
+        // Nobody can have it there: the launch says that it does not know.
+        ExitStatus::Unknown if !launch.kernel.has(Feature::PidfdExitInfo) => Verdict::Absent,
+        _ => Verdict::Through,
+    };
+    ways.push(way("status-taken", taken, &format!("{status:?}")));
     Ok(ways)
 }

@@ -46,11 +46,20 @@ pub(super) const B19: Probe = Probe {
     }],
     canary: Canary::Inherited,
     unseen: &[],
-    silent: &[Silent {
-        ways: Ways {
-            names: &["groups"],
-            reason: "supplementary groups are dropped in every plan, also a weakened one",
+    silent: &[
+        Silent {
+            ways: Ways {
+                names: &["groups"],
+                reason: "supplementary groups are dropped in every plan, also a weakened one",
+            },
+            on: Machines::All,
         },
-        on: Machines::All,
-    }],
+        Silent {
+            ways: Ways {
+                names: &["affinity"],
+                reason: "who comes into another cpuset may run on all of its processors",
+            },
+            on: Machines::Before(6, 2),
+        },
+    ],
 };

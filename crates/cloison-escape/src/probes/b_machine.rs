@@ -25,8 +25,9 @@ pub(super) const B11: Probe = Probe {
     }],
     canary: Canary::Itself,
     unseen: &[Ways {
-        names: &["modify_ldt"],
-        reason: "no file of /proc shows segments: the answer of the call is all there is",
+        names: &["modify_ldt", "iopl", "ioperm"],
+        reason: "no file of /proc shows segments or who may use ports: the answer of the call \
+                 is all there is",
     }],
     silent: &[Silent {
         ways: Ways {

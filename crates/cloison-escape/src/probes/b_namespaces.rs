@@ -54,19 +54,39 @@ pub(super) const B20: Probe = Probe {
     only: &[],
     canary: Canary::Namespaced,
     unseen: &[],
-    silent: &[Silent {
-        ways: Ways {
-            names: &[
-                "handle-net",
-                "handle-mnt",
-                "handle-ipc",
-                "handle-uts",
-                "handle-cgroup",
-                "handle-process",
-            ],
-            reason: "kernels before 6.18 have no handles of namespaces, and those before 6.14 \
-                     none of processes",
+    silent: &[
+        Silent {
+            ways: Ways {
+                names: &[
+                    "handle-net",
+                    "handle-mnt",
+                    "handle-ipc",
+                    "handle-uts",
+                    "handle-cgroup",
+                ],
+                reason: "namespaces have no handles",
+            },
+            on: Machines::Before(6, 18),
         },
-        on: Machines::Some,
-    }],
+        Silent {
+            ways: Ways {
+                names: &["handle-process"],
+                reason: "processes have no handles",
+            },
+            on: Machines::Before(6, 14),
+        },
+        Silent {
+            ways: Ways {
+                names: &[
+                    "pidfd-net",
+                    "pidfd-mnt",
+                    "pidfd-ipc",
+                    "pidfd-uts",
+                    "pidfd-cgroup",
+                ],
+                reason: "a pidfd hands out no namespaces",
+            },
+            on: Machines::Before(6, 11),
+        },
+    ],
 };

@@ -103,7 +103,13 @@ pub(super) const C03: Probe = Probe {
         names: &["remap_file_pages", "vmsplice"],
         reason: "named no memory and no descriptor: the answer of the call is all there is",
     }],
-    silent: &[],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["memfd_secret"],
+            reason: "it must be asked for on the kernel's command line",
+        },
+        on: Machines::Before(6, 5),
+    }],
 };
 
 /// Take mounts apart by the newer calls.
@@ -136,7 +142,13 @@ pub(super) const C07: Probe = Probe {
         names: &["open_tree", "mount_setattr", "statmount", "listmount"],
         reason: "a detached mount stands in no table, and the others are made to fail behind the check: the answer of the call is all there is",
     }],
-    silent: &[],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["statmount", "listmount"],
+            reason: "the kernel has not these calls",
+        },
+        on: Machines::Before(6, 8),
+    }],
 };
 
 /// Open a socket of a family that no program needs.
@@ -235,7 +247,13 @@ pub(super) const C14: Probe = Probe {
         "only sizes and counts are asked for: the answer of the call is all there is",
     ),
     unseen: &[],
-    silent: &[],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["lsm_list_modules"],
+            reason: "the kernel has not this call",
+        },
+        on: Machines::Before(6, 8),
+    }],
 };
 
 /// Change the memory map and the calls of a process by prctl.
@@ -282,16 +300,22 @@ pub(super) const C20: Probe = Probe {
             ),
             (
                 "indirect-branch",
-                Trace::Status("SpeculationIndirectBranch", "conditional enabled"),
+                Trace::StatusEnds("SpeculationIndirectBranch", "enabled"),
             ),
             (
                 "indirect-branch-high-half",
-                Trace::Status("SpeculationIndirectBranch", "conditional enabled"),
+                Trace::StatusEnds("SpeculationIndirectBranch", "enabled"),
             ),
         ],
     ),
     unseen: &[],
-    silent: &[],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["store-bypass", "store-bypass-high-half"],
+            reason: "a processor may have no such switch, an emulated one has none",
+        },
+        on: Machines::Some,
+    }],
 };
 
 /// Offer memory for merging with a neighbour's.

@@ -41,10 +41,12 @@ pub struct Outcome {
     /// there: of them nothing is proved.
     pub silent: Vec<Way>,
     /// For each layer of the probe: how far it got where that one is missing,
-    /// without the ways that are excepted in [`Probe::only`].
+    /// without the ways that are excepted in [`Probe::only`]. Empty in a sweep
+    /// without knock-outs.
     pub left_out: Vec<(Layer, Reach)>,
     /// For each layer of the probe: how many of the ways that the control
-    /// found open it stops when it is the only one left of the control's.
+    /// found open it stops when it is the only one left of the control's. Empty
+    /// in a sweep without knock-outs.
     pub left_alone: Vec<(Layer, usize)>,
 }
 
@@ -94,10 +96,11 @@ impl Outcome {
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        if !self.control.is_alive() {
+        let kernel = running();
+        if !self.control.is_alive() && !self.is_absent(kernel) {
             faults.push("the control is silent".to_owned());
         }
-        faults.extend(self.undeclared());
+        faults.extend(self.undeclared(kernel));
         if let Reach::Through(ways) = &self.whole {
             faults.push(format!("through the whole sandbox: {}", listed(ways)));
         }
@@ -121,15 +124,43 @@ impl Outcome {
     }
 }
 
+/// The version of this machine's kernel, major and minor.
+fn running() -> (u32, u32) {
+    let release = nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    version(&release)
+}
+
+/// The numbers that a release begins with. What cannot be read is the newest:
+/// nothing is excused by it.
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next()?.parse().ok();
+    number().zip(number()).unwrap_or((u32::MAX, u32::MAX))
+}
+
 impl Outcome {
+    /// Whether `kernel` is too old for any of its ways: there is nothing to try.
+    fn is_absent(&self, kernel: (u32, u32)) -> bool {
+        let is_too_new = |way: &Way| match self.probe.silent_on(&way.name) {
+            Some(on @ Machines::Before(..)) => on.may_be(kernel),
+            Some(Machines::All | Machines::Some) | None => false,
+        };
+        !self.control.is_alive() && !self.silent.is_empty() && self.silent.iter().all(is_too_new)
+    }
+
     /// Where the silent ways are not those that the probe declares.
-    fn undeclared(&self) -> Vec<String> {
+    fn undeclared(&self, kernel: (u32, u32)) -> Vec<String> {
         let alive: &[Way] = match &self.control {
             Liveness::Alive(ways) => ways,
             Liveness::Silent => &[],
         };
         let mut faults = Vec::new();
-        let is_undeclared = |way: &&Way| self.probe.silent_on(&way.name).is_none();
+        let is_undeclared = |way: &&Way| {
+            let on = self.probe.silent_on(&way.name);
+            !on.is_some_and(|on| on.may_be(kernel))
+        };
         for way in self.silent.iter().filter(is_undeclared) {
             faults.push(format!(
                 "{} is silent, which nobody declared: {}",
@@ -161,8 +192,9 @@ impl Outcome {
             let is_its = |way: &&Way| silent.ways.names.contains(&way.name.as_str());
             let ways: Vec<Way> = self.silent.iter().filter(is_its).cloned().collect();
             let on = match silent.on {
-                Machines::All => "",
-                Machines::Some => " on this machine",
+                Machines::All => String::new(),
+                Machines::Some => " on this machine".to_owned(),
+                Machines::Before(major, minor) => format!(" before Linux {major}.{minor}"),
             };
             let reason = silent.ways.reason;
             (!ways.is_empty()).then(|| format!("silent{on}: {}: {reason}", listed(&ways)))
@@ -231,6 +263,8 @@ pub struct Summary {
     pub through: usize,
     /// How many have another fault.
     pub faulty: usize,
+    /// How many this kernel is too old for: none of their ways is there.
+    pub absent: usize,
 }
 
 impl Summary {
@@ -241,7 +275,9 @@ impl Summary {
             probes,
             ..Self::default()
         };
+        let kernel = running();
         for outcome in outcomes {
+            summary.absent += usize::from(outcome.is_absent(kernel));
             summary.controls_alive += usize::from(outcome.control.is_alive());
             let stopped = outcome.whole.is_stopped() && outcome.open.is_stopped();
             summary.through += usize::from(!stopped);
@@ -250,12 +286,13 @@ impl Summary {
         summary
     }
 
-    /// Whether every control is alive, nothing got through, and no layer is
-    /// a fault.
+    /// Whether every control is alive that this kernel has a way of, nothing
+    /// got through, and no layer is a fault.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.probes > 0
-            && self.controls_alive == self.probes
+            && self.controls_alive > 0
+            && self.controls_alive + self.absent == self.probes
             && self.through == 0
             && self.faulty == 0
     }
@@ -267,14 +304,20 @@ impl fmt::Display for Summary {
             f,
             "controls alive / probes: {} / {}, through: {}, faulty: {}",
             self.controls_alive, self.probes, self.through, self.faulty
-        )
+        )?;
+        if self.absent > 0 {
+            let absent = self.absent;
+            write!(f, ", of which this kernel has no way: {absent}")?;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::b_namespaces::B20;
     use super::super::{Machines, PROBES, Verdict, Way};
-    use super::{Liveness, Outcome, Reach, Summary};
+    use super::{Liveness, Outcome, Reach, Summary, version};
 
     fn way() -> Way {
         named("remount-bind")
@@ -341,6 +384,35 @@ mod tests {
         let summary = Summary::of(1, &[through]);
         assert_eq!(summary.through, 1);
         assert!(!summary.is_good());
+    }
+
+    #[test]
+    fn a_probe_is_absent_only_before_its_kernel_and_only_whole() {
+        let b20 = &B20;
+        let names = b20.silent.iter().flat_map(|silent| silent.ways.names);
+        let silent: Vec<Way> = names.map(|name| named(name)).collect();
+        let absent = Outcome {
+            probe: b20,
+            control: Liveness::Silent,
+            silent,
+            ..good()
+        };
+        assert!(absent.is_absent((6, 1)));
+        assert!(!absent.is_absent((6, 12)));
+        assert!(absent.undeclared((6, 1)).is_empty());
+        assert_eq!(absent.undeclared((6, 18)).len(), absent.silent.len());
+        let a_way_more = Outcome {
+            silent: [absent.silent.clone(), vec![named("another")]].concat(),
+            ..absent
+        };
+        assert!(!a_way_more.is_absent((6, 1)));
+    }
+
+    #[test]
+    fn a_version_is_read_and_what_is_none_is_new() {
+        assert_eq!(version("6.1.0-50-cloud-amd64"), (6, 1));
+        assert_eq!(version("6.12.117+deb13"), (6, 12));
+        assert_eq!(version("unknown"), (u32::MAX, u32::MAX));
     }
 
     #[test]

@@ -23,6 +23,19 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// leaves free.
 const FIRST_ID: u32 = 1_879_048_192;
 
+/// In how many sandboxes a probe is tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sweep {
+    /// Control, whole, whole with more to see, each layer left out, each left
+    /// alone.
+    #[default]
+    Full,
+    /// Control, whole, whole with more to see: what one kernel does otherwise
+    /// than another shows there, and the layers' second lines are proved
+    /// elsewhere.
+    WithoutKnockOuts,
+}
+
 /// Runs probes. On a stage only: a control lets its attacker out.
 #[derive(Debug)]
 pub struct Runner<'a> {
@@ -45,14 +58,13 @@ impl<'a> Runner<'a> {
         })
     }
 
-    /// Runs one probe: control, whole, whole with more to see, each layer left
-    /// out, each left alone.
+    /// Runs one probe in all sandboxes of `sweep`.
     ///
     /// # Errors
     /// [`ProbeError`]: then it is not known whether it gets through.
-    pub fn run(&self, probe: &'static Probe) -> Result<Outcome, ProbeError> {
+    pub fn run(&self, probe: &'static Probe, sweep: Sweep) -> Result<Outcome, ProbeError> {
         let scene = Scene::new(probe)?;
-        let outcome = self.run_on(probe, &scene);
+        let outcome = self.run_on(probe, &scene, sweep);
         let ended = scene.end();
         let outcome = outcome?;
         ended?;
@@ -67,13 +79,22 @@ impl<'a> Runner<'a> {
         Self { spec, ..*self }
     }
 
-    fn run_on(&self, probe: &'static Probe, scene: &Scene) -> Result<Outcome, ProbeError> {
+    fn run_on(
+        &self,
+        probe: &'static Probe,
+        scene: &Scene,
+        sweep: Sweep,
+    ) -> Result<Outcome, ProbeError> {
         let control = self.attempt(probe, scene, probe.control.without)?;
         let whole = self.attempt(probe, scene, &[])?;
         let open = self.showing_more().attempt(probe, scene, &[])?;
         let mut left_out = Vec::new();
         let mut left_alone = Vec::new();
-        for layer in probe.layers.iter().copied() {
+        let knocked_out = match sweep {
+            Sweep::Full => probe.layers,
+            Sweep::WithoutKnockOuts => &[],
+        };
+        for layer in knocked_out.iter().copied() {
             let attempted = self.attempt(probe, scene, &[layer])?;
             let unexcused = attempted
                 .with(Verdict::Through)

@@ -23,6 +23,8 @@ pub enum Trace {
     Mapping(&'static str),
     /// A field of its status, and its value.
     Status(&'static str, &'static str),
+    /// A field of its status, and what its value ends with.
+    StatusEnds(&'static str, &'static str),
     /// The beginning of a file of the stage's `/proc`, handed back.
     Beginning(&'static str),
 }
@@ -53,6 +55,9 @@ impl Trace {
                     .any(|word| word == mark))
             }
             Self::Status(field, value) => Ok(attempt.field(field).as_deref() == Some(value)),
+            Self::StatusEnds(field, end) => Ok(attempt
+                .field(field)
+                .is_some_and(|value| value.ends_with(end))),
             Self::Beginning(_) => Ok(false),
         }
     }

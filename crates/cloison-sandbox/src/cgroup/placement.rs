@@ -315,10 +315,14 @@ pub(super) fn write(directory: BorrowedFd<'_>, file: &CStr, value: &[u8]) -> Res
         OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
         Mode::empty(),
     )?;
-    if nix::unistd::write(&file, value)? == value.len() {
-        Ok(())
-    } else {
-        Err(Errno::EIO)
+    loop {
+        match nix::unistd::write(&file, value) {
+            Ok(written) if written == value.len() => return Ok(()),
+            Ok(_) => return Err(Errno::EIO),
+            // A limit that has to reclaim memory first is given up for a signal.
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
     }
 }
 

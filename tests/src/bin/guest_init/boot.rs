@@ -11,6 +11,7 @@ use cloison_tests::guest::{End, Order, ROOT};
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{chdir, chroot, sethostname};
 
 use crate::fail::{Failed, step};
@@ -19,6 +20,9 @@ const HOST_NAME: &str = "guest";
 const DISK: &str = "/disk";
 const SYSTEMD: &str = "/sbin/init";
 const CGROUPS: &str = "/sys/fs/cgroup";
+const TIOCSTI: &str = "/proc/sys/dev/tty/legacy_tiocsti";
+const FILES_SOFT: u64 = 1 << 10;
+const FILES_HARD: u64 = 1 << 19;
 const DEVICE_LINKS: &[(&str, &str)] = &[
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
@@ -75,6 +79,12 @@ pub(crate) fn furnish() -> Result<(), Failed> {
     let shared = MsFlags::MS_SHARED | MsFlags::MS_REC;
     mount(none, "/", none, shared, none).map_err(step("sharing the mounts"))?;
     delegate()?;
+    // As systemd sets it.
+    setrlimit(Resource::RLIMIT_NOFILE, FILES_SOFT, FILES_HARD).map_err(step("RLIMIT_NOFILE"))?;
+    // Where Debian has it off: a probe of it would have no control.
+    if Path::new(TIOCSTI).exists() {
+        fs::write(TIOCSTI, "1").map_err(step(TIOCSTI))?;
+    }
     sethostname(HOST_NAME).map_err(step("sethostname"))?;
     Rtnetlink::open()
         .and_then(|rtnetlink| rtnetlink.bring_up(1))
