@@ -5,11 +5,9 @@
 //! processors are emulated, and where only what differs with the kernel is in
 //! question. `CLOISON_PROBE` names a single one to look at.
 
-use std::error::Error;
-
 use cloison_escape::probes::{PROBES, Runner, Summary, Sweep, as_odd_caller};
 use cloison_sandbox::{Kernel, Layer, LayerVerdict, WaiverError, Waivers};
-use cloison_tests::{Case, Outcome, REPORT};
+use cloison_tests::{Case, Outcome, REPORT, chain};
 
 const CASES: &[Case] = &[Case::new("no_probe_gets_through", no_probe_gets_through).lasting_s(600)];
 
@@ -99,15 +97,4 @@ fn say(text: &str) {
     for line in text.lines() {
         println!("{REPORT}{line}");
     }
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -13,6 +13,7 @@ mod supported;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use cloison_tests::chain;
 use cloison_tests::guest::{End, Guest, GuestKernel, Programs};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -92,16 +93,6 @@ fn run(guest: &Guest) -> Result<(End, String)> {
         ended.lasted.as_secs_f64()
     );
     Ok((ended.end, ended.output))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 fn says_its_end() -> Result {

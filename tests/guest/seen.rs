@@ -2,9 +2,10 @@
 
 use std::sync::Mutex;
 
+use cloison_tests::chain;
 use cloison_tests::guest::{AllSeen, Counts, GuestKernel, Seen};
 
-use crate::{Result, chain};
+use crate::Result;
 
 static SEEN: Mutex<AllSeen> = Mutex::new(AllSeen(std::collections::BTreeMap::new()));
 

@@ -195,11 +195,7 @@ pub(crate) fn every_tree() -> Outcome {
         "{REPORT}{} trees: {} refused, {} launched contained, {} verbs on them",
         count.trees, count.refused, count.launched, count.verbs
     );
-    if faults.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Failed(faults.join("\n"))
-    }
+    faults.into()
 }
 
 fn meet(root: &Root, place: &str, shape: Shape, count: &mut Count) -> Result<(), String> {

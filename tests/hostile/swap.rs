@@ -240,9 +240,5 @@ pub(crate) fn every_race() -> Outcome {
     if (all.between + all.moved) * 10 < all.launches {
         faults.push("the swap came between in less than a tenth".to_owned());
     }
-    if faults.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Failed(faults.join("\n"))
-    }
+    faults.into()
 }

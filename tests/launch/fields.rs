@@ -100,11 +100,7 @@ pub(crate) fn every_field() -> Outcome {
             faults.push(format!("the whole plan: {error:?}"));
         }
     }
-    if faults.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Failed(faults.join("\n"))
-    }
+    faults.into()
 }
 
 fn reason(field: Field) -> Option<&'static str> {

@@ -76,11 +76,7 @@ pub(crate) fn agrees() -> Outcome {
     if unfit < 5 {
         faults.push(format!("only {unfit} callers were unfit: blind"));
     }
-    if faults.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Failed(faults.join("\n"))
-    }
+    faults.into()
 }
 
 /// Eight threads probe at once, three times each: all find the same, and

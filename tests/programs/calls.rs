@@ -121,9 +121,5 @@ fn compare(used: &BTreeSet<String>) -> Outcome {
         "{REPORT}{used_and_allowed} allowed calls are used; tried and refused, and done without: {}",
         denied.join(" ")
     );
-    if faults.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Failed(faults.join("\n"))
-    }
+    faults.into()
 }

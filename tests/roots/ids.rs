@@ -127,11 +127,7 @@ pub(crate) fn broken() -> Outcome {
     }
     fs::remove_dir_all(&tree).unwrap();
     fs::remove_dir_all("/tmp/state").unwrap();
-    if faults.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Failed(faults.join("\n"))
-    }
+    faults.into()
 }
 
 /// The same namespace, and a spec that asks for another map is refused.

@@ -172,9 +172,5 @@ pub(crate) fn links() -> Outcome {
     fs::remove_dir_all(&tree).unwrap();
     fs::remove_dir_all(&state).unwrap();
     fs::remove_dir_all(&victim).unwrap();
-    if faults.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Failed(faults.join("\n"))
-    }
+    faults.into()
 }

@@ -100,11 +100,7 @@ pub(crate) fn inert_place() -> Outcome {
     );
     nix::mount::umount(place).unwrap();
     fs::remove_dir(place).unwrap();
-    if faults.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Failed(faults.join("\n"))
-    }
+    faults.into()
 }
 
 pub(crate) fn all() -> Outcome {
@@ -172,9 +168,5 @@ pub(crate) fn all() -> Outcome {
         nix::mount::umount(place).unwrap();
         fs::remove_dir(place).unwrap();
     }
-    if faults.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Failed(faults.join("\n"))
-    }
+    faults.into()
 }

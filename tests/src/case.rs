@@ -77,6 +77,17 @@ impl<E: Display> From<Result<(), E>> for Outcome {
     }
 }
 
+/// Broken for each of the faults that were found; kept where there is none.
+impl From<Vec<String>> for Outcome {
+    fn from(faults: Vec<String>) -> Self {
+        if faults.is_empty() {
+            Self::Passed
+        } else {
+            Self::Failed(faults.join("\n"))
+        }
+    }
+}
+
 /// The case that this process was started for.
 pub(crate) fn named_in_arguments() -> Option<String> {
     let mut arguments = env::args().skip(1);

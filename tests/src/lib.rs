@@ -102,6 +102,19 @@ pub fn main_within(enclosure: &Enclosure, cases: &'static [Case]) -> ExitCode {
     }
 }
 
+/// An error with what caused it, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 /// Whether the daily form of the tests runs: the variable `CLOISON_QUICK` is
 /// set. Fewer repetitions, never fewer promises.
 #[must_use]

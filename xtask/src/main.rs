@@ -15,7 +15,6 @@ mod races;
 mod seccomp;
 mod table;
 
-use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -35,7 +34,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{}", chain(&error));
+            eprintln!("{}", cloison_tests::chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -88,16 +87,6 @@ fn compared() -> Result<(), Error> {
 
 fn from_root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
-
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

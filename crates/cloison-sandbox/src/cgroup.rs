@@ -63,6 +63,13 @@ pub struct Cgroup {
     is_device_control_lifted: bool,
 }
 
+/// Which version of cgroups a controller is at work in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
+}
+
 /// How a [`Cgroup`] came to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
@@ -444,17 +451,11 @@ impl Cgroup {
     /// The freezer of version 1 where it is mounted: then that of version 2
     /// would hold the same processes twice.
     fn freezer(&self) -> Result<Freezer<'_>, CgroupError> {
-        let v1 = self
-            .placements
-            .iter()
-            .find(|placement| placement.hierarchy().has_controller("freezer"));
-        let v2 = self
-            .placements
-            .iter()
-            .find(|placement| *placement.hierarchy() == Hierarchy::V2);
-        v1.map(Freezer::V1)
-            .or(v2.map(Freezer::V2))
-            .ok_or(CgroupError::NoFreezer)
+        match placement::keeper(&self.placements, "freezer") {
+            Some((Version::V1, placement)) => Ok(Freezer::V1(placement)),
+            Some((Version::V2, placement)) => Ok(Freezer::V2(placement)),
+            None => Err(CgroupError::NoFreezer),
+        }
     }
 }
 

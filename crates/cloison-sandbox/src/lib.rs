@@ -82,6 +82,7 @@ mod spawner;
 mod spec;
 mod steps;
 mod tenant_path;
+mod turn;
 mod waivers;
 
 pub use cgroup::{Cgroup, CgroupError, Hierarchies, Hierarchy};

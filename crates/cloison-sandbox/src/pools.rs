@@ -143,10 +143,7 @@ pub fn pools() -> Result<Vec<Pool>, Errno> {
 fn found(reader: &mut Reader, proc: &OwnedFd, source: &Source) -> Option<u64> {
     let text = reader.read(proc, source.file).ok()?;
     let line = lines(text).find(|line| line.starts_with(source.line))?;
-    let word = line
-        .split(|byte| byte.is_ascii_whitespace())
-        .filter(|word| !word.is_empty())
-        .nth(source.word)?;
+    let word = words(line).nth(source.word)?;
     // What runs, of how many: `1/234`.
     let last = word.rsplit(|byte| *byte == b'/').next()?;
     decimal(last)

@@ -7,13 +7,16 @@ use cloison_linux::bpf::{self, DeviceRule};
 use nix::errno::Errno;
 
 use super::limits::Directories;
-use super::placement::{Placement, read, write};
-use super::{CgroupError, CgroupStep};
+use super::placement::{Placement, keeper, read, write};
+use super::{CgroupError, CgroupStep, Version};
 use crate::kernel::Feature;
 use crate::posture::Value;
 use crate::proc::escaped;
 use crate::proc::fields::lines;
 use crate::spawner::errno;
+
+/// The controller of version 1.
+const CONTROLLER: &str = "devices";
 
 /// The nodes that a server has of its own, which may be made, too.
 const NODES: [(u32, u32); 6] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)];
@@ -94,9 +97,9 @@ impl DeviceControl {
     /// # Errors
     /// [`CgroupError::Lacking`], [`CgroupError::Step`].
     pub(super) fn apply(placements: &[Placement]) -> Result<Self, CgroupError> {
-        let (placement, is_v1) = keeper(placements)?;
+        let (version, placement) = kept_at(placements)?;
         let failed = |source| placement.failed(CgroupStep::AllowDevices, source);
-        if is_v1 {
+        if version == Version::V1 {
             write(placement.directory(), c"devices.deny", b"a").map_err(failed)?;
             for rule in rules() {
                 let line = line(rule, rule.access);
@@ -132,9 +135,9 @@ impl DeviceControl {
 
 /// Takes away what keeps devices away: for a control.
 pub(super) fn lift(placements: &[Placement]) -> Result<(), CgroupError> {
-    let (placement, is_v1) = keeper(placements)?;
+    let (version, placement) = kept_at(placements)?;
     let failed = |source| placement.failed(CgroupStep::AllowDevices, source);
-    if !is_v1 {
+    if version == Version::V2 {
         return bpf::detach_device_programs(placement.directory())
             .map_err(errno)
             .map_err(failed);
@@ -149,31 +152,24 @@ pub(super) fn lift(placements: &[Placement]) -> Result<(), CgroupError> {
 }
 
 /// Where devices are kept away.
-fn keeper(placements: &[Placement]) -> Result<(&Placement, bool), CgroupError> {
-    let v1 = placements
-        .iter()
-        .find(|placement| placement.hierarchy().has_controller("devices"));
-    let v2 = placements
-        .iter()
-        .find(|placement| *placement.hierarchy() == super::Hierarchy::V2);
-    v1.map(|placement| (placement, true))
-        .or(v2.map(|placement| (placement, false)))
-        .ok_or(CgroupError::Lacking {
-            feature: Feature::DeviceControl,
-        })
+fn kept_at(placements: &[Placement]) -> Result<(Version, &Placement), CgroupError> {
+    keeper(placements, CONTROLLER).ok_or(CgroupError::Lacking {
+        feature: Feature::DeviceControl,
+    })
 }
 
 /// What keeps devices away from the processes of a cgroup: the list of version
 /// 1, or the programs of version 2 by their tags.
 pub(crate) fn found(directories: &Directories<'_>) -> Result<Value, Errno> {
-    let Some((is_v1, directory)) = directories.of_controller("devices") else {
+    let Some((version, directory)) = directories.keeper(CONTROLLER) else {
         return Ok(Value::List(Vec::new()));
     };
-    let mut all = if is_v1 {
-        let list = read(directory, c"devices.list")?;
-        lines(&list).map(escaped).collect()
-    } else {
-        programs(directory)?
+    let mut all = match version {
+        Version::V1 => {
+            let list = read(directory, c"devices.list")?;
+            lines(&list).map(escaped).collect()
+        }
+        Version::V2 => programs(directory)?,
     };
     all.sort_unstable();
     Ok(Value::List(all))

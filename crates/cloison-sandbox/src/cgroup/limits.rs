@@ -11,8 +11,9 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 use nix::sys::stat::{SFlag, major, minor, stat};
 
-use super::placement::{Placement, read, write};
-use super::{CgroupError, Hierarchy};
+use super::placement::{Placement, keeper, read, write};
+use super::v1::UNLIMITED;
+use super::{CgroupError, Hierarchy, Version};
 use crate::kernel::Feature;
 use crate::posture::Value;
 use crate::proc::escaped;
@@ -29,8 +30,6 @@ const WEIGHT: u64 = 100;
 const SHARES: u64 = 1024;
 /// The kernel counts memory in these.
 const PAGE_BYTES: u64 = 4096;
-/// What version 1 says when there is no limit is as many pages as fit.
-const UNLIMITED: u64 = 1 << 62;
 /// No limit, in the words of version 2.
 const MAX: &str = "max";
 /// What no controller at work keeps.
@@ -108,17 +107,9 @@ impl<'a> Directories<'a> {
         Self(all.into_iter().collect())
     }
 
-    /// Where `bound` is kept: a controller is at work in one hierarchy only.
-    fn keeper(&self, bound: Bound) -> Option<(Version, BorrowedFd<'a>)> {
-        let mut all = self.0.iter();
-        let v1 = all.find(|(hierarchy, _)| hierarchy.has_controller(bound.controller_v1()));
-        let v1 = v1.map(|(_, directory)| (Version::V1, *directory));
-        v1.or(self.v2().map(|directory| (Version::V2, directory)))
-    }
-
     /// What the files say of `bound`.
     pub(crate) fn found(&self, bound: Bound) -> Result<Value, Errno> {
-        let Some((version, directory)) = self.keeper(bound) else {
+        let Some((version, directory)) = self.keeper(bound.controller_v1()) else {
             return Ok(Value::Text(NOT_KEPT.to_owned()));
         };
         let found = match version {
@@ -143,25 +134,23 @@ impl<'a> Directories<'a> {
     /// Whether the file of it is there and can be read.
     pub(super) fn offers(&self, what: Optional) -> bool {
         let (controller, v1, v2) = what.files();
-        let keeper = self.of_controller(controller);
-        keeper
-            .is_some_and(|(is_v1, directory)| read(directory, if is_v1 { v1 } else { v2 }).is_ok())
+        self.keeper(controller).is_some_and(|(version, directory)| {
+            let file = match version {
+                Version::V1 => v1,
+                Version::V2 => v2,
+            };
+            read(directory, file).is_ok()
+        })
     }
 
-    /// The hierarchy of version 1 that has the controller, or that of version
-    /// 2.
-    pub(super) fn of_controller(&self, v1: &str) -> Option<(bool, BorrowedFd<'a>)> {
+    /// Where a controller is at work, by its name in version 1: in one hierarchy
+    /// only.
+    pub(super) fn keeper(&self, controller: &str) -> Option<(Version, BorrowedFd<'a>)> {
         let mut all = self.0.iter();
-        let found = all.find(|(hierarchy, _)| hierarchy.has_controller(v1));
-        let v1 = found.map(|(_, directory)| (true, *directory));
-        v1.or(self.v2().map(|directory| (false, directory)))
+        let found = all.find(|(hierarchy, _)| hierarchy.has_controller(controller));
+        let v1 = found.map(|(_, directory)| (Version::V1, *directory));
+        v1.or(self.v2().map(|directory| (Version::V2, directory)))
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    V1,
-    V2,
 }
 
 /// What a host may lack as long as nobody asks for it.
@@ -294,17 +283,13 @@ impl Wanted {
         bound: Bound,
         before: Option<&Self>,
     ) -> Result<(), CgroupError> {
-        let all = placements.iter().map(|placement| {
-            let directory = placement.directory();
-            (placement.hierarchy(), directory)
-        });
-        let directories = Directories::new(all);
         let lacking = |feature| CgroupError::Lacking { feature };
-        let Some((version, directory)) = directories.keeper(bound) else {
+        let Some((version, placement)) = keeper(placements, bound.controller_v1()) else {
             let asked = self.texts(bound, Version::V2, before);
             let first = asked.first();
             return first.map_or(Ok(()), |(file, _)| Err(lacking(bound.feature(file))));
         };
+        let directory = placement.directory();
         for (file, text) in self.texts(bound, version, before) {
             let written = match text {
                 Text::Own(text) => write(directory, file, text.as_bytes()),
@@ -315,7 +300,7 @@ impl Wanted {
                 source => CgroupError::Limit {
                     setting: bound.setting(),
                     file: file.to_string_lossy().into_owned(),
-                    path: keeper_path(placements, bound),
+                    path: placement.path().to_owned(),
                     source,
                 },
             })?;
@@ -432,10 +417,7 @@ impl Wanted {
         bound: Bound,
         placements: &[Placement],
     ) -> Result<Value, CgroupError> {
-        let all = placements.iter().map(|p| (p.hierarchy(), p.directory()));
-        let version = Directories::new(all)
-            .keeper(bound)
-            .map(|(version, _)| version);
+        let version = keeper(placements, bound.controller_v1()).map(|(version, _)| version);
         let in_pages = |bytes: Option<u64>| number(bytes.map(|n| n / PAGE_BYTES * PAGE_BYTES));
         Ok(match (bound, version) {
             (Bound::Memory, _) => in_pages(self.memory_bytes),
@@ -577,17 +559,6 @@ fn inherit(
             write(directory, file, &read(placement.parent(), file)?)
         }
     }
-}
-
-fn keeper_path(placements: &[Placement], bound: Bound) -> String {
-    let is_v1 = |placement: &&Placement| {
-        let hierarchy = placement.hierarchy();
-        hierarchy.has_controller(bound.controller_v1())
-    };
-    let is_v2 = |placement: &&Placement| *placement.hierarchy() == Hierarchy::V2;
-    let found = placements.iter().find(is_v1);
-    let found = found.or_else(|| placements.iter().find(is_v2));
-    found.map_or_else(String::new, |placement| placement.path().to_owned())
 }
 
 fn found_v1(directory: BorrowedFd<'_>, bound: Bound) -> Result<Value, Errno> {

@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::hierarchies::Mounted;
-use super::{CgroupError, CgroupStep, Hierarchy, INTERVAL, v1, v2};
+use super::{CgroupError, CgroupStep, Hierarchy, INTERVAL, Version, v1, v2};
 use crate::SandboxName;
 use crate::proc::fields::{decimal, lines};
 use crate::proc::{Reader, escaped, unescaped};
@@ -305,6 +305,23 @@ fn remove_children(directory: BorrowedFd<'_>, depth_left: usize) -> Result<(), E
 
 pub(super) fn read(directory: BorrowedFd<'_>, file: &CStr) -> Result<Vec<u8>, Errno> {
     Ok(Reader::new().read(directory, file)?.to_vec())
+}
+
+/// Where a controller is at work, by its name in version 1: in one hierarchy
+/// only.
+pub(super) fn keeper<'a>(
+    placements: &'a [Placement],
+    controller: &str,
+) -> Option<(Version, &'a Placement)> {
+    let find = |is_it: &dyn Fn(&Hierarchy) -> bool| {
+        placements
+            .iter()
+            .find(|placement| is_it(placement.hierarchy()))
+    };
+    let v1 = find(&|hierarchy| hierarchy.has_controller(controller));
+    let v2 = || find(&|hierarchy| *hierarchy == Hierarchy::V2);
+    v1.map(|placement| (Version::V1, placement))
+        .or_else(|| v2().map(|placement| (Version::V2, placement)))
 }
 
 /// Writes `value` in one call, as files of cgroups need it.

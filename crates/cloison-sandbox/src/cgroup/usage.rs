@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::limits::Directories;
 use super::placement::read;
-use super::{Cgroup, CgroupError, CgroupStep};
+use super::{Cgroup, CgroupError, CgroupStep, Version};
 use crate::proc::fields::{decimal, lines, words};
 
 /// What all processes of a sandbox use together, and how often a limit was
@@ -104,10 +104,10 @@ impl Cgroup {
 /// The same by its directories.
 pub(crate) fn usage(directories: &Directories<'_>) -> Result<Usage, Errno> {
     let mut usage = Usage::default();
-    let keeper = |controller| directories.of_controller(controller);
+    let keeper = |controller| directories.keeper(controller);
     match keeper("memory") {
-        Some((true, directory)) => memory_v1(directory, &mut usage)?,
-        Some((false, directory)) => memory_v2(directory, &mut usage)?,
+        Some((Version::V1, directory)) => memory_v1(directory, &mut usage)?,
+        Some((Version::V2, directory)) => memory_v2(directory, &mut usage)?,
         None => {}
     }
     if let Some((_, directory)) = keeper("pids") {
@@ -115,24 +115,24 @@ pub(crate) fn usage(directories: &Directories<'_>) -> Result<Usage, Errno> {
         usage.task_limit_hits = keyed(directory, c"pids.events", b"max")?;
     }
     match keeper("cpu") {
-        Some((true, directory)) => {
+        Some((Version::V1, directory)) => {
             usage.cpu_throttled_periods = keyed(directory, c"cpu.stat", b"nr_throttled")?;
             let throttled = keyed(directory, c"cpu.stat", b"throttled_time")?;
             usage.cpu_throttled_us = throttled.map(|ns| ns / 1000);
         }
-        Some((false, directory)) => {
+        Some((Version::V2, directory)) => {
             usage.cpu_us = keyed(directory, c"cpu.stat", b"usage_usec")?;
             usage.cpu_throttled_periods = keyed(directory, c"cpu.stat", b"nr_throttled")?;
             usage.cpu_throttled_us = keyed(directory, c"cpu.stat", b"throttled_usec")?;
         }
         None => {}
     }
-    if let Some((true, directory)) = keeper("cpuacct") {
+    if let Some((Version::V1, directory)) = keeper("cpuacct") {
         usage.cpu_us = single(directory, c"cpuacct.usage")?.map(|ns| ns / 1000);
     }
     match keeper("blkio") {
-        Some((true, directory)) => io_v1(directory, &mut usage)?,
-        Some((false, directory)) => io_v2(directory, &mut usage)?,
+        Some((Version::V1, directory)) => io_v1(directory, &mut usage)?,
+        Some((Version::V2, directory)) => io_v2(directory, &mut usage)?,
         None => {}
     }
     // Version 1 has none for a cgroup; of version 2 it is there without the

@@ -51,7 +51,7 @@ pub(super) fn is_frozen(placement: &Placement) -> Result<bool, CgroupError> {
 }
 
 /// What the kernel says when there is no limit is as many pages as fit.
-const UNLIMITED: u64 = 1 << 62;
+pub(super) const UNLIMITED: u64 = 1 << 62;
 
 /// The lowest limit of the cgroup and of those above it.
 pub(super) fn memory_bytes_max(directory: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {

@@ -2,13 +2,12 @@
 //! host that the sandbox does not see.
 
 use std::ffi::OsStr;
-use std::fs::{File, TryLockError};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
@@ -16,15 +15,14 @@ use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::{ExecError, prepare};
-use crate::spawner::{io_errno, set_deadline};
+use crate::spawner::set_deadline;
+use crate::turn;
 
 /// How many may wait for an init that is busy.
 const BACKLOG: i32 = 16;
 
-/// How long others may have the directory for themselves, and how often that
-/// is looked at.
+/// How long others may have the directory for themselves.
 const TURN_DEADLINE: Duration = Duration::from_secs(1);
-const TURN_PAUSE: Duration = Duration::from_millis(1);
 
 /// A socket on which the init of a sandbox will listen.
 ///
@@ -125,7 +123,7 @@ impl Drop for ExecListener {
 /// A socket that listens there. Whoever makes one has the directory for himself
 /// meanwhile: what does not listen yet is not taken for one that is left.
 fn listen_at(directory: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let _turn = take_turn(directory)?;
+    let _turn = turn::take(directory, TURN_DEADLINE)?;
     let socket = new_socket(SockFlag::SOCK_NONBLOCK)?;
     let address = address(directory, name)?;
     let remove = || unlinkat(directory, name, UnlinkatFlags::NoRemoveDir);
@@ -155,26 +153,6 @@ fn is_left(directory: &OwnedFd, name: &OsStr, address: &UnixAddr) -> Result<bool
     let asking = new_socket(SockFlag::SOCK_NONBLOCK)?;
     let asked = nix::sys::socket::connect(asking.as_raw_fd(), address);
     Ok(asked == Err(Errno::ECONNREFUSED))
-}
-
-/// Waits until nobody else makes a socket in the directory. Closing what it
-/// gives ends the turn.
-fn take_turn(directory: &OwnedFd) -> Result<File, Errno> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let turn = File::from(openat(directory, ".", flags, Mode::empty())?);
-    let begun = Instant::now();
-    loop {
-        match turn.try_lock() {
-            Ok(()) => return Ok(turn),
-            Err(TryLockError::WouldBlock) if begun.elapsed() < TURN_DEADLINE => {}
-            Err(TryLockError::WouldBlock) => return Err(Errno::EWOULDBLOCK),
-            Err(TryLockError::Error(error)) => match io_errno(&error) {
-                Errno::EINTR if begun.elapsed() < TURN_DEADLINE => {}
-                errno => return Err(errno),
-            },
-        }
-        std::thread::sleep(TURN_PAUSE);
-    }
 }
 
 /// A connection to whoever listens at `path`. Nobody waits for ever on it.

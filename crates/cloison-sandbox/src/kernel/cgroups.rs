@@ -1,20 +1,19 @@
 //! A cgroup: made, entered, frozen, thawed, emptied, removed.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cloison_linux::steps::Op;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
 
 use super::probe::Found;
 use super::trial::{self, Trial};
 use super::{Absence, Feature, KernelError, NotNeeded, State};
 use crate::cgroup::{Bound, Optional, Wanted, found_devices};
 use crate::spawner::io_errno;
+use crate::turn;
 use crate::{Cgroup, CgroupError, CgroupLimits, Hierarchies, Hierarchy, SandboxName};
 
 /// The name of the cgroup that is made, behind `cloison-`.
@@ -22,9 +21,6 @@ const NAME: &str = "probe";
 
 /// How long others may take with their probes.
 const TURN_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Between two looks whether it is our turn.
-const INTERVAL: Duration = Duration::from_millis(1);
 
 /// How the process gets into the hierarchy of version 2.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -186,27 +182,12 @@ fn attempt(hierarchies: &Hierarchies, entry: Entry, kept: &mut Kept) -> Result<(
     Ok(removed?)
 }
 
-/// Locks the caller's own cgroup, which nobody else has a reason to lock.
-/// Closing what it gives ends the turn.
+/// A turn on the caller's own cgroup, which nobody else has a reason to lock.
 fn take_turn(hierarchies: &Hierarchies) -> Result<File, Failure> {
     let own = hierarchies
         .first_directory()
         .ok_or(Failure::Cgroup(Absence::NoHierarchy))?;
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let turn = File::from(openat(own, c".", flags, Mode::empty()).map_err(refused)?);
-    let begun = Instant::now();
-    loop {
-        match turn.try_lock() {
-            Ok(()) => return Ok(turn),
-            Err(TryLockError::WouldBlock) if begun.elapsed() < TURN_DEADLINE => {}
-            Err(TryLockError::WouldBlock) => return Err(refused(Errno::EWOULDBLOCK)),
-            Err(TryLockError::Error(error)) => match io_errno(&error) {
-                Errno::EINTR if begun.elapsed() < TURN_DEADLINE => {}
-                errno => return Err(refused(errno)),
-            },
-        }
-        std::thread::sleep(INTERVAL);
-    }
+    turn::take(own, TURN_DEADLINE).map_err(refused)
 }
 
 fn owned(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
