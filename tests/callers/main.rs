@@ -48,5 +48,5 @@ fn main() -> ExitCode {
         ground::play();
         return ExitCode::SUCCESS;
     }
-    cloison_tests::main(CASES)
+    cloison_tests::main_side_by_side(CASES)
 }

@@ -3,11 +3,10 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cloison_escape::stage::ROLE;
 use cloison_tests::Snapshot;
 use cloison_tests::fault::{Fault, Role, RunError, Trace, Traced, traced};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -26,38 +25,6 @@ const RICH: &str = "/tmp/fault";
 const IDS: u32 = 1_879_048_192;
 /// The library's own deadlines have 10 s, one after the other at worst.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Builds the launcher, where this is not yet the stage.
-pub(crate) fn build() -> Result<(), String> {
-    if std::env::var_os(ROLE).is_some() {
-        return Ok(());
-    }
-    let cargo = std::env::var_os("CARGO").ok_or("run by cargo, which sets CARGO")?;
-    let mut build = Command::new(cargo);
-    build
-        .current_dir(workspace())
-        .args(["build", "--quiet", "--locked", "-p", "cloison-launcher"])
-        .args(["--bins", "--target-dir"])
-        .arg(folder().join(".."));
-    if !cfg!(debug_assertions) {
-        build.arg("--release");
-    }
-    match build.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("building the launcher ended with {status}")),
-        Err(error) => Err(format!("cargo cannot be started: {error}")),
-    }
-}
-
-/// Where cargo puts the programs of this profile.
-pub(crate) fn folder() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    own.parent().and_then(Path::parent).unwrap().to_owned()
-}
-
-pub(crate) fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
 
 /// A program to be run under the tool, and how it is run again.
 #[derive(Clone, Copy, Debug)]

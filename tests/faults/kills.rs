@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use cloison_tests::fault::{Deed, Ending, Fault, Role};
-use cloison_tests::{Outcome, REPORT};
+use cloison_tests::{Outcome, REPORT, launcher};
 use nix::sys::signal::Signal;
 
 use crate::calls::{LIFE, Share, calls_of, stride};
-use crate::ground::{Canary, Run, Subject, folder, run, run_twice, workspace};
+use crate::ground::{Canary, Run, Subject, run, run_twice};
 
 /// A caller of the library, which takes over what an earlier one left.
 pub(crate) fn library() -> Outcome {
@@ -24,8 +24,8 @@ pub(crate) fn rich() -> Outcome {
 
 /// `cloison run`, whose registry sweeps what a dead launcher left.
 pub(crate) fn launcher() -> Outcome {
-    let program = folder().join("cloison");
-    let host = OsString::from(workspace().join("examples/host.toml"));
+    let program = launcher::path().unwrap();
+    let host = OsString::from(launcher::sample("host.toml"));
     let host = host.to_string_lossy();
     at_each_call(
         "launcher",

@@ -12,6 +12,7 @@ use cloison_escape::races::{RACES, Race};
 use cloison_sandbox::posture::{Difference, Fact, Value};
 use cloison_sandbox::{Error, OwnAccess, Prepared, Streams};
 use cloison_tests::{Outcome, REPORT, quick};
+use nix::errno::Errno;
 use nix::fcntl::{RenameFlags, renameat2};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -161,7 +162,11 @@ fn race(race: &Race, launches: u32, faults: &mut Vec<String>) -> Count {
                 drop(held);
             }
             Launch::Refused(_) => count.refused += 1,
-            Launch::Failed(Error::Step { .. } | Error::MountPoint { .. }) => count.between += 1,
+            Launch::Failed(Error::Step { errno, .. } | Error::MountPoint { errno, .. })
+                if errno == Errno::ELOOP =>
+            {
+                count.between += 1
+            }
             Launch::Failed(Error::PostureDiffers(differences)) => {
                 count.moved += 1;
                 let strays = differences.iter().flat_map(strays);

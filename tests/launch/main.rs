@@ -151,5 +151,5 @@ fn main() -> ExitCode {
         .into_iter()
         .flatten();
     let cases: Vec<Case> = all.copied().collect();
-    cloison_tests::main(cases.leak())
+    cloison_tests::main_side_by_side(cases.leak())
 }

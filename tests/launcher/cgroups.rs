@@ -143,7 +143,8 @@ fn children(cgroup: &Cgroup) -> Vec<String> {
 
 /// Starts `fallen` from that cgroup, by the program `by` if there is one.
 fn start_in(cgroup: &Cgroup, by: &[&str]) -> Running {
-    let launcher = run(&["--name", "fallen", "--", "sleep", "600"]);
+    let script = "echo ready; exec sleep 600";
+    let launcher = run(&["--name", "fallen", "--", "sh", "-c", script]);
     let mut shell = Command::new("sh");
     shell
         .args(["-c", "read -r _ && exec \"$@\" </dev/null", "sh"])
@@ -164,7 +165,8 @@ fn start_in(cgroup: &Cgroup, by: &[&str]) -> Running {
 /// Kills that launcher once its sandbox runs; gives the sandbox's process 1.
 fn kill_launcher_in(cgroup: &Cgroup) -> i64 {
     let mut running = start_in(cgroup, &[]);
-    wait_until("the record", || sandbox_of("fallen").is_some());
+    // It is written down before it runs, and then ends with its launcher.
+    assert_eq!(running.line(), "ready\n");
     let sandbox = sandbox_of("fallen").unwrap();
     running.child.kill().unwrap();
     running.child.wait().unwrap();

@@ -1,12 +1,12 @@
 //! The launcher as it is built here, and how it is started.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cloison_escape::stage::ROLE;
+use cloison_tests::launcher::{self, sample};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -15,46 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const HOST: &str = "CLOISON_TESTS_HOST";
 const STATE: &str = "/run/cloison";
 
-/// Builds the launcher, where this is not yet the stage.
-pub(crate) fn build() -> Result<(), String> {
-    if std::env::var_os(ROLE).is_some() {
-        return Ok(());
-    }
-    let target = folder().join("..");
-    let cargo = std::env::var_os("CARGO").ok_or("run by cargo, which sets CARGO")?;
-    let mut build = Command::new(cargo);
-    build
-        .current_dir(workspace())
-        .args(["build", "--quiet", "--locked", "-p", "cloison-launcher"])
-        .args(["--bins", "--target-dir"])
-        .arg(target);
-    if !cfg!(debug_assertions) {
-        build.arg("--release");
-    }
-    match build.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("building the launcher ended with {status}")),
-        Err(error) => Err(format!("cargo cannot be started: {error}")),
-    }
-}
-
-/// Where cargo puts the programs of this profile.
-fn folder() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    own.parent().and_then(Path::parent).unwrap().to_owned()
-}
-
-pub(crate) fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-pub(crate) fn sample(name: &str) -> PathBuf {
-    workspace().join("examples").join(name)
-}
-
 /// The launcher, without input, in an environment that says nothing.
 pub(crate) fn cloison(words: &[&str]) -> Command {
-    let mut command = Command::new(folder().join("cloison"));
+    let mut command = Command::new(launcher::path().unwrap());
     command.args(words).stdin(Stdio::null());
     command
 }
@@ -121,12 +84,13 @@ impl Running {
         Self { child }
     }
 
-    /// Starts it and waits until its sandbox is written down.
+    /// Starts it and waits until its sandbox runs: one that is only written
+    /// down would end with its launcher.
     pub(crate) fn named(name: &str, words: &[&str]) -> Self {
         let mut all = vec!["--name", name, "--"];
         all.extend(words);
         let running = Self::start(&mut run(&all));
-        wait_until("the record", || sandbox_of(name).is_some());
+        wait_until("the sandbox", || sandbox_of(name).is_some_and(has_executed));
         running
     }
 
@@ -185,6 +149,12 @@ pub(crate) fn record(name: &str) -> Option<serde_json::Value> {
 /// The process 1 of the sandbox of this name, once it is written down.
 pub(crate) fn sandbox_of(name: &str) -> Option<i64> {
     record(name)?["sandbox"]["pid"].as_i64()
+}
+
+/// Whether a sandbox's process 1 is its init by now.
+fn has_executed(pid: i64) -> bool {
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+    program.is_ok_and(|program| program != launcher::path().unwrap())
 }
 
 /// What is written down or locked beneath the state.

@@ -102,12 +102,5 @@ const CASES: &[Case] = &[
 ];
 
 fn main() -> ExitCode {
-    if !cloison_tests::is_listing()
-        && let Err(error) = ground::build()
-    {
-        eprintln!("{error}");
-        println!("0 passed, 1 failed, 0 skipped");
-        return ExitCode::FAILURE;
-    }
-    cloison_tests::main(CASES)
+    cloison_tests::main_with_launcher(CASES)
 }

@@ -5,12 +5,13 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 use cloison_tests::Outcome;
+use cloison_tests::launcher::sample;
 
-use super::ground::{Running, cloison, end, run, sample, state, workspace};
+use super::ground::{Running, cloison, end, run, state};
 
 pub(crate) fn complete() -> Outcome {
     let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir(workspace().join("examples")).unwrap() {
+    for entry in std::fs::read_dir(sample("")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if name.ends_with(".toml") {
             found.insert(name);

@@ -6,10 +6,11 @@ use std::process::Stdio;
 
 use cloison_sandbox::{Kernel, Layer, Waivers};
 use cloison_tests::Outcome;
+use cloison_tests::launcher::sample;
 use nix::mount::{MsFlags, mount, umount};
 use serde_json::Value;
 
-use super::ground::{Running, cloison, end, run, sample, sandbox_of};
+use super::ground::{Running, cloison, end, run, sandbox_of};
 
 pub(crate) fn inspected() -> Outcome {
     let running = Running::named("seen", &["sleep", "600"]);

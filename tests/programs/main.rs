@@ -52,5 +52,5 @@ const CASES: &[Case] = &[
 ];
 
 fn main() -> ExitCode {
-    cloison_tests::main(CASES)
+    cloison_tests::main_side_by_side(CASES)
 }

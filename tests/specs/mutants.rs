@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use cloison_sandbox::{IdRange, Kernel, Root, Spec};
+use cloison_tests::launcher::sample;
 use cloison_tests::{Outcome, REPORT, Snapshot, quick};
 
 use crate::bounds::launch;
-use crate::ground::{self, end, sample};
+use crate::ground::{self, end};
 use crate::table::{AFTER, RIGHT};
 
 /// Far more than any may take on a busy machine.

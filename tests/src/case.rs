@@ -7,8 +7,10 @@ use std::time::Duration;
 
 /// The argument before the name of the case that a process is started for.
 pub(crate) const ARGUMENT: &str = "--cloison-case";
+/// The same for a process that makes the case a stage of its own.
+pub(crate) const OWN_STAGE: &str = "--cloison-own-stage";
 /// The exit code of a case that was skipped.
-pub(crate) const EXIT_SKIPPED: i32 = 77;
+pub(crate) const EXIT_SKIPPED: u8 = 77;
 /// What a line that says why a case was skipped starts with.
 pub(crate) const SKIPPED: &str = "SKIPPED: ";
 /// What a line starts with that is shown also of a case that passed.
@@ -88,13 +90,14 @@ impl From<Vec<String>> for Outcome {
     }
 }
 
-/// The case that this process was started for.
-pub(crate) fn named_in_arguments() -> Option<String> {
+/// The case that this process was started for, by which argument.
+pub(crate) fn named_in_arguments() -> Option<(&'static str, String)> {
     let mut arguments = env::args().skip(1);
-    match arguments.next() {
-        Some(first) if first == ARGUMENT => arguments.next(),
-        _ => None,
-    }
+    let first = arguments.next()?;
+    let argument = [ARGUMENT, OWN_STAGE]
+        .into_iter()
+        .find(|one| *one == first)?;
+    Some((argument, arguments.next()?))
 }
 
 /// Runs one case in this process.
@@ -107,7 +110,7 @@ pub(crate) fn play(cases: &[Case], name: &str) -> ExitCode {
         Outcome::Passed => ExitCode::SUCCESS,
         Outcome::Skipped(reason) => {
             println!("{SKIPPED}{reason}");
-            ExitCode::from(EXIT_SKIPPED.cast_unsigned() as u8)
+            ExitCode::from(EXIT_SKIPPED)
         }
         Outcome::Failed(reason) => {
             eprintln!("{reason}");

@@ -60,6 +60,7 @@ mod case;
 pub mod docker;
 pub mod fault;
 pub mod guest;
+pub mod launcher;
 pub mod noisy;
 pub mod object_code;
 mod runner;
@@ -75,6 +76,8 @@ use std::process::ExitCode;
 use cloison_escape::stage::{self, Enclosure, Place};
 use libtest_mimic::Arguments;
 
+use runner::Stages;
+
 pub use case::{Case, Outcome, REPORT};
 pub use runner::EXPECTED_SKIPS;
 pub use snapshot::{Difference, Snapshot};
@@ -87,16 +90,49 @@ pub fn main(cases: &'static [Case]) -> ExitCode {
 
 /// Like [`main`], with a stage of one's own measures.
 pub fn main_within(enclosure: &Enclosure, cases: &'static [Case]) -> ExitCode {
+    play(enclosure, cases, Stages::This)
+}
+
+/// Like [`main`] for cases of which none measures time: each has a stage of its
+/// own, and as many run at once as there are processors.
+pub fn main_side_by_side(cases: &'static [Case]) -> ExitCode {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let stages = match processors {
+        // Nothing is gained.
+        1 => Stages::This,
+        more => Stages::Own(more),
+    };
+    play(&Enclosure::default(), cases, stages)
+}
+
+/// Like [`main_side_by_side`], with the launcher built first.
+pub fn main_with_launcher(cases: &'static [Case]) -> ExitCode {
+    match launcher::build() {
+        Ok(()) => main_side_by_side(cases),
+        Err(error) => {
+            eprintln!("{error}");
+            println!("0 passed, 1 failed, 0 skipped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(enclosure: &Enclosure, cases: &'static [Case], stages: Stages) -> ExitCode {
+    let named = case::named_in_arguments();
     match stage::enter() {
-        Ok(Place::Outside) if is_listing() => runner::run(cases),
-        Ok(Place::Outside) => outside(&slowed(enclosure)),
+        Ok(Place::Outside) if is_listing() => runner::run(cases, stages),
+        Ok(Place::Outside) => match (named, stages) {
+            (None, Stages::Own(_)) => runner::run(cases, stages),
+            _ => outside(&slowed(enclosure)),
+        },
         Ok(Place::First(first)) => match first.run() {
             Ok(code) => ExitCode::from(code),
             Err(error) => give_up(&error, error.exit_code()),
         },
-        Ok(Place::Inside(_)) => match case::named_in_arguments() {
-            Some(name) => case::play(cases, &name),
-            None => runner::run(cases),
+        Ok(Place::Inside(_)) => match named {
+            Some((case::OWN_STAGE, name)) => runner::run_one(cases, &name),
+            Some((_, name)) => case::play(cases, &name),
+            None => runner::run(cases, Stages::This),
         },
         Err(refusal) => give_up(&refusal, refusal.exit_code()),
     }
@@ -122,9 +158,15 @@ pub fn quick() -> bool {
     env::var_os("CLOISON_QUICK").is_some()
 }
 
+/// Whether this is the first process of a run, which may build what the cases
+/// need: it is on no stage, and asked for more than the names of the cases.
+fn is_first() -> bool {
+    let is_on_stage = env::var_os(stage::ROLE).is_some();
+    !is_on_stage && case::named_in_arguments().is_none() && !is_listing()
+}
+
 /// Whether the program was asked only to name its cases.
-#[must_use]
-pub fn is_listing() -> bool {
+fn is_listing() -> bool {
     // Those of a single case are no arguments of the library's.
     case::named_in_arguments().is_none() && Arguments::from_args().list
 }

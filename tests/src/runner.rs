@@ -1,4 +1,4 @@
-//! The runner on the stage: one process for each case, and what it left.
+//! The runner: one process for each case, and what it left.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::case::{ARGUMENT, Case, EXIT_SKIPPED, REPORT, SKIPPED};
+use crate::case::{ARGUMENT, Case, EXIT_SKIPPED, OWN_STAGE, REPORT, SKIPPED};
 use crate::snapshot::Snapshot;
 
 /// The environment variable that names the cases that this host is expected
@@ -38,18 +38,34 @@ enum Verdict {
     Failed(String),
 }
 
+/// Where cases run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stages {
+    /// One after the other on the stage where this process is: what one case
+    /// leaves must not be laid at another's door.
+    This,
+    /// Each on a stage that is made for it, so many at once.
+    Own(usize),
+}
+
 /// Runs the cases that the arguments choose and prints the closing line.
-pub(crate) fn run(cases: &'static [Case]) -> ExitCode {
+pub(crate) fn run(cases: &'static [Case], stages: Stages) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // What one case leaves must not be laid at another's door.
-    arguments.test_threads = Some(1);
+    let (judge, threads): (fn(&Case) -> io::Result<Verdict>, _) = match stages {
+        Stages::This => (judge, 1),
+        Stages::Own(at_once) => (judge_apart, at_once),
+    };
+    arguments.test_threads = Some(threads);
     let count = Arc::new(Count::default());
     let declared = Arc::new(declared_skips());
     let trials = cases
         .iter()
         .map(|case| {
             let (count, declared) = (Arc::clone(&count), Arc::clone(&declared));
-            Trial::test(case.name, move || conclude(case, &count, &declared))
+            Trial::test(case.name, move || {
+                let verdict = judge(case);
+                conclude(case, verdict, &count, &declared)
+            })
         })
         .collect();
     let list = arguments.list;
@@ -67,10 +83,37 @@ pub(crate) fn run(cases: &'static [Case]) -> ExitCode {
     }
 }
 
-fn conclude(case: &Case, count: &Count, declared: &BTreeSet<String>) -> Result<(), Failed> {
-    let verdict = judge(case)
-        .unwrap_or_else(|error| Verdict::Failed(format!("the runner could not run it: {error}")));
-    match verdict {
+/// Runs one case on the stage where this process is, and tells whoever made the
+/// stage for it.
+pub(crate) fn run_one(cases: &[Case], name: &str) -> ExitCode {
+    let Some(case) = cases.iter().find(|case| case.name == name) else {
+        eprintln!("there is no case {name}");
+        return ExitCode::FAILURE;
+    };
+    match judge(case).unwrap_or_else(not_run) {
+        Verdict::Passed => ExitCode::SUCCESS,
+        Verdict::Skipped(reason) => {
+            println!("{SKIPPED}{reason}");
+            ExitCode::from(EXIT_SKIPPED)
+        }
+        Verdict::Failed(reason) => {
+            println!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn not_run(error: io::Error) -> Verdict {
+    Verdict::Failed(format!("the runner could not run it: {error}"))
+}
+
+fn conclude(
+    case: &Case,
+    verdict: io::Result<Verdict>,
+    count: &Count,
+    declared: &BTreeSet<String>,
+) -> Result<(), Failed> {
+    match verdict.unwrap_or_else(not_run) {
         Verdict::Passed => {
             count.passed.fetch_add(1, Ordering::SeqCst);
             Ok(())
@@ -105,15 +148,7 @@ fn declared_skips() -> BTreeSet<String> {
 
 fn judge(case: &Case) -> io::Result<Verdict> {
     let before = Snapshot::of_stage();
-    // Not a pipe: a process left behind would hold it open. Not a file either:
-    // that would be left behind itself.
-    let output = File::from(memfd_create(c"case", MFdFlags::MFD_CLOEXEC)?);
-    let mut child = Command::new("/proc/self/exe")
-        .args([ARGUMENT, case.name])
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?)
-        .spawn()?;
+    let (mut child, output) = start(ARGUMENT, case)?;
     let mut reports = Reports {
         output: &output,
         shown: 0,
@@ -138,18 +173,56 @@ fn judge(case: &Case) -> io::Result<Verdict> {
         let reasons = reasons.join("\n");
         return Ok(Verdict::Failed(format!("{reasons}\n{output}")));
     }
+    Ok(unless_skipped(&output))
+}
+
+/// Has the case judged on a stage of its own, whose measures bound how long.
+fn judge_apart(case: &Case) -> io::Result<Verdict> {
+    let (mut child, output) = start(OWN_STAGE, case)?;
+    let status = child.wait()?;
+    let output = read(&output)?;
+    let reasons = failures(case, Some(status));
+    if !reasons.is_empty() {
+        let reasons = reasons.join("\n");
+        return Ok(Verdict::Failed(format!("{reasons}\n{output}")));
+    }
+    let verdict = unless_skipped(&output);
+    if let Verdict::Passed = verdict {
+        for line in output.lines() {
+            println!("{}: {line}", case.name);
+        }
+    }
+    Ok(verdict)
+}
+
+/// A process of this program for one case, and where it writes.
+fn start(argument: &str, case: &Case) -> io::Result<(Child, File)> {
+    // Not a pipe: a process left behind would hold it open. Not a file either:
+    // that would be left behind itself.
+    let output = File::from(memfd_create(c"case", MFdFlags::MFD_CLOEXEC)?);
+    let child = Command::new("/proc/self/exe")
+        .args([argument, case.name])
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output.try_clone()?)
+        .spawn()?;
+    Ok((child, output))
+}
+
+fn unless_skipped(output: &str) -> Verdict {
     let skipped = output.lines().find_map(|line| line.strip_prefix(SKIPPED));
-    Ok(match skipped {
+    match skipped {
         Some(reason) => Verdict::Skipped(reason.to_owned()),
         None => Verdict::Passed,
-    })
+    }
 }
 
 fn failures(case: &Case, status: Option<ExitStatus>) -> Vec<String> {
     let reason = match status {
         None => format!("it lasted longer than {} s", case.limit().as_secs()),
         Some(status) => match (status.code(), status.signal()) {
-            (Some(0 | EXIT_SKIPPED), _) => return Vec::new(),
+            (Some(0), _) => return Vec::new(),
+            (Some(code), _) if code == i32::from(EXIT_SKIPPED) => return Vec::new(),
             (Some(code), _) => format!("it exited with {code}"),
             (None, signal) => format!("it was ended by signal {}", signal.unwrap_or(0)),
         },

@@ -81,6 +81,12 @@ impl Common {
         }
     }
 
+    /// Whether these launches have the layer.
+    pub(crate) fn applies(&self, layer: Layer) -> bool {
+        let verdict = self.kernel.verdict(layer, &self.waivers);
+        matches!(verdict, cloison_sandbox::LayerVerdict::Applied)
+    }
+
     /// The `host.toml` that says the same to the launcher.
     pub(crate) fn host_file() -> String {
         let mut text = "[waive]\n".to_owned();

@@ -34,24 +34,27 @@ const CALLS: [(&str, Timed); 6] = [
 ];
 
 /// Writes one line for each call: its name and how many nanoseconds one takes,
-/// the mean of `count` and the least of `rounds`. `socket` and `openat` are
-/// timed with the close of what they gave; `openat` opens [`FILE`].
+/// the mean of `count` and the least of `rounds`, which take turns: whoever
+/// started this may still be at work during the first. `socket` and `openat`
+/// are timed with the close of what they gave; `openat` opens [`FILE`].
 pub(crate) fn costs(arguments: &Arguments) -> Result<ExitCode, CouldNotTry> {
     let count: u32 = arguments.number("count")?;
     let rounds: u32 = arguments.number("rounds")?;
-    for (name, timed) in CALLS {
-        let count = match name {
-            "clone+wait" => (count / CLONES_IN).max(1),
-            _ => count.max(1),
-        };
-        let mut least = u128::MAX;
-        for _ in 0..rounds.max(1) {
+    let mut least = [u128::MAX; CALLS.len()];
+    for _ in 0..rounds.max(1) {
+        for ((name, timed), least) in CALLS.iter().zip(&mut least) {
+            let count = match *name {
+                "clone+wait" => (count / CLONES_IN).max(1),
+                _ => count.max(1),
+            };
             let begun = Instant::now();
             for _ in 0..count {
                 timed().map_err(|errno| CouldNotTry(format!("{name}: {errno}")))?;
             }
-            least = least.min(begun.elapsed().as_nanos() * 10 / u128::from(count));
+            *least = (*least).min(begun.elapsed().as_nanos() * 10 / u128::from(count));
         }
+    }
+    for ((name, _), least) in CALLS.iter().zip(least) {
         println!("{name} {}.{}", least / 10, least % 10);
     }
     Ok(ExitCode::SUCCESS)

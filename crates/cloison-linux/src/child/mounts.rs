@@ -1,6 +1,6 @@
 //! Mounts: made, attached, covered; and the root that they stand in.
 
-use super::{AT_EMPTY_PATH, AT_FDCWD, Child, O_CLOEXEC, O_NOFOLLOW, O_PATH, RESOLVE_STRICT, plain};
+use super::{AT_EMPTY_PATH, AT_FDCWD, Child, O_CLOEXEC, O_PATH, RESOLVE_STRICT, plain};
 use crate::steps::END;
 use crate::sys::{Errno, Result, by_value, close, nr};
 
@@ -52,7 +52,8 @@ impl Child {
     /// No link is followed and nothing above the root is reached, whatever a
     /// tenant does to its tree meanwhile.
     fn open_target(&self, path: u64) -> Result<i32> {
-        let how: [u64; 3] = [O_PATH | O_CLOEXEC | O_NOFOLLOW, 0, RESOLVE_STRICT];
+        // With O_NOFOLLOW a link in the last place would be opened itself.
+        let how: [u64; 3] = [O_PATH | O_CLOEXEC, 0, RESOLVE_STRICT];
         let how_at = how.as_ptr() as u64;
         let opened = self.call(
             nr::OPENAT2,
@@ -161,11 +162,7 @@ impl Child {
     pub(super) fn cover(&self, [parked, name, entry]: [u64; 3]) -> Result<()> {
         const OPEN_TREE_CLONE: u64 = 1;
         const RESOLVE_NO_XDEV: u64 = 0x01;
-        let how: [u64; 3] = [
-            O_PATH | O_CLOEXEC | O_NOFOLLOW,
-            0,
-            RESOLVE_STRICT | RESOLVE_NO_XDEV,
-        ];
+        let how: [u64; 3] = [O_PATH | O_CLOEXEC, 0, RESOLVE_STRICT | RESOLVE_NO_XDEV];
         let how_at = how.as_ptr() as u64;
         let target = self.call(
             nr::OPENAT2,
