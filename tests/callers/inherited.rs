@@ -3,7 +3,7 @@
 //! Each oddity is seen in the caller first. Then it must reach a child that is
 //! made without the layer that sets it back, else the case shows nothing.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use cloison_linux::host::{self, PrctlQuestion};
 use cloison_sandbox::posture::Field;
@@ -156,6 +156,14 @@ const ODDITIES: &[Oddity] = &[
     },
 ];
 
+const LEAST_KILLABLE: Oddity = Oddity {
+    name: "spared",
+    wrapper: &["choom", "-n", "-1000", "--"],
+    seen: ("oom_score_adj", "-1000\n"),
+    field: Field::OomScoreAdjustment,
+    inside: ("cat /proc/self/oom_score_adj", "500\n"),
+};
+
 pub(crate) fn each_alone() -> Outcome {
     for oddity in ODDITIES {
         played(part(oddity.name, oddity.wrapper));
@@ -180,12 +188,30 @@ pub(crate) fn all_at_once() -> Outcome {
     Outcome::Passed
 }
 
+/// The least killable caller. This state is for root of a whole machine, which a
+/// guest has.
+pub(crate) fn least_killable() -> Outcome {
+    let mut asked = Command::new("choom");
+    asked.args(["-n", "-1000", "--", "true"]);
+    match asked.stderr(Stdio::null()).status() {
+        Ok(status) if status.success() => {}
+        _ => {
+            return Outcome::Skipped(
+                "root of this machine may not be spared by the OOM killer".to_owned(),
+            );
+        }
+    }
+    played(part(LEAST_KILLABLE.name, LEAST_KILLABLE.wrapper));
+    Outcome::Passed
+}
+
 /// In a process of that state: sees it, launches both ways, and shows that it
 /// would be inherited.
 pub(crate) fn play(names: &str) {
     let mut all = Vec::new();
     for name in names.split(' ') {
-        let oddity = ODDITIES.iter().find(|oddity| oddity.name == name).unwrap();
+        let mut known = ODDITIES.iter().chain([&LEAST_KILLABLE]);
+        let oddity = known.find(|oddity| oddity.name == name).unwrap();
         let (file, text) = oddity.seen;
         let own = match file {
             "securebits" => format!("{:?}", host::ask_prctl(PrctlQuestion::Securebits)),

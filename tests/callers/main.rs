@@ -23,6 +23,14 @@ const CASES: &[Case] = &[
     ),
     Case::new("ignored_sigchld_loses_no_status", odd::sigchld_ignored),
     Case::new("open_descriptors_stay_with_the_caller", odd::descriptors),
+    Case::new(
+        "mighty_caller_of_a_million_descriptors_keeps_them",
+        odd::million_descriptors,
+    ),
+    Case::new(
+        "mighty_caller_spared_by_the_oom_killer_spares_no_child",
+        inherited::least_killable,
+    ),
     Case::new("few_descriptors_are_a_clear_error", odd::few_descriptors),
     Case::new("closed_streams_are_no_hindrance", odd::closed_streams),
     Case::new("deleted_directory_is_no_hindrance", odd::deleted_directory),

@@ -11,6 +11,14 @@ use crate::{Result, expected, old, run, seen};
 const LAYERS: &[&str] = &["launch", "broken_layer"];
 /// That no escape gets through: control and whole, without knock-outs.
 const PROBES: &[&str] = &["probes"];
+/// That what the samples describe runs: a web server among them.
+const PAYLOADS: &[&str] = &["launcher", "sample_"];
+/// That no server starves another, also of what only a guest may be emptied of.
+const NEIGHBOURS: &[&str] = &["noisy"];
+/// That the rate of a real disk is kept.
+const DISK: &[&str] = &["noisy", "disk"];
+/// What root may be only on a machine of its own.
+const MIGHTY: &[&str] = &["callers", "mighty"];
 /// The environment variable that names whole targets instead, or none.
 const CHOSEN: &str = "CLOISON_GUEST_TARGETS";
 /// An emulated processor is twenty times slower, and may be one of many on a
@@ -28,6 +36,9 @@ pub(crate) fn keeps(kernel: GuestKernel) -> Result {
         Err(_) => {
             passes(kernel, Form::Bare, LAYERS)?;
             passes(kernel, Form::Bare, PROBES)?;
+            passes(kernel, Form::Bare, PAYLOADS)?;
+            passes(kernel, Form::Bare, NEIGHBOURS)?;
+            passes(kernel, Form::Bare, MIGHTY)?;
         }
     }
     Ok(())
@@ -38,7 +49,8 @@ pub(crate) fn keeps(kernel: GuestKernel) -> Result {
 pub(crate) fn with_systemd() -> Result {
     let kernel = GuestKernel::V6_12;
     starts(kernel, Form::Full)?;
-    passes(kernel, Form::Full, LAYERS)
+    passes(kernel, Form::Full, LAYERS)?;
+    passes(kernel, Form::Full, DISK)
 }
 
 fn starts(kernel: GuestKernel, form: Form) -> Result {

@@ -4,6 +4,7 @@ use std::fs::{File, read_dir};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use cloison_sandbox::{
     Error, ExitStatus, IdRange, Io, Kernel, NetworkNamespace, Plan, Prepared, SandboxName, Spec,
@@ -105,12 +106,26 @@ pub(crate) fn control() -> Outcome {
     }
 }
 
+/// The descriptors of the spawner once it has let go of what ended: whoever
+/// waits for a sandbox hears of its end before that.
+fn settled(spawner: u32) -> usize {
+    let mut seen = descriptors(spawner);
+    let mut times = 0;
+    while times < 10 {
+        thread::sleep(Duration::from_millis(10));
+        let now = descriptors(spawner);
+        times = if now == seen { times + 1 } else { 0 };
+        seen = now;
+    }
+    seen
+}
+
 /// No hang (the case has a deadline), no leak, nothing left.
 pub(crate) fn many() -> Outcome {
     // The spawner starts, and a launch of each kind warms everything up.
     launch(THREADS, &AtomicU32::new(OWN_EVERY)).unwrap();
     let spawner = spawner_pid().unwrap();
-    let before = (descriptors(std::process::id()), descriptors(spawner));
+    let before = (descriptors(std::process::id()), settled(spawner));
     let left = AtomicU32::new(launches());
     let stop = AtomicBool::new(false);
     let done: Vec<Done> = thread::scope(|scope| {
@@ -129,7 +144,7 @@ pub(crate) fn many() -> Outcome {
             .map(|done| done.unwrap().unwrap())
             .collect()
     });
-    let after = (descriptors(std::process::id()), descriptors(spawner));
+    let after = (descriptors(std::process::id()), settled(spawner));
     let same_spawner = spawner_pid() == Some(spawner);
     let own: u32 = done.iter().map(|thread| thread.own).sum();
     let done: u32 = done.iter().map(|thread| thread.launches).sum();

@@ -4,7 +4,6 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cloison_sandbox::Spec;
 use cloison_tests::noisy::{ATTACKS, Attack, Host, Measured, enclosure};
 use cloison_tests::{Case, Outcome, REPORT, quick};
 
@@ -26,6 +25,11 @@ cases! {
     8: terminal_hog_starves_no_neighbour,
     9: inotify_hog_starves_no_neighbour,
     10: crash_loop_starves_no_neighbour,
+    11: socket_hog_starves_no_neighbour,
+    12: swap_hog_starves_no_neighbour,
+    13: timer_hog_starves_no_neighbour,
+    14: disk_hog_starves_no_neighbour,
+    15: filter_hog_starves_no_neighbour,
 }
 
 fn main() -> ExitCode {
@@ -47,10 +51,12 @@ fn check(at: usize) -> Outcome {
 }
 
 fn play(attack: &Attack) -> Result<Outcome, Box<dyn std::error::Error>> {
+    if let Some(lacking) = (attack.lacks)() {
+        return Ok(Outcome::Skipped(lacking));
+    }
     let host = Host::new()?;
-    let whole = host.under(attack, attack.limit, lasting())?;
-    let lift: fn(&mut Spec) = attack.lift;
-    let control = host.under(attack, lift, lasting() / 2)?;
+    let whole = host.under(attack, lasting())?;
+    let control = host.control(attack, lasting() / 2)?;
     println!(
         "{REPORT}{}: {} requests, {} failed; without the limit {} of {} failed, {}",
         attack.name,
@@ -85,10 +91,13 @@ fn play(attack: &Attack) -> Result<Outcome, Box<dyn std::error::Error>> {
             usage,
             tasks_peak,
             memory_peak,
+            swap_peak,
             said,
             ..
         } = measured;
-        format!("tasks {tasks_peak}, memory {memory_peak}, said {said}, {usage:?}")
+        format!(
+            "tasks {tasks_peak}, memory {memory_peak}, swap {swap_peak}, said {said}, {usage:?}"
+        )
     };
     Ok(Outcome::Failed(format!(
         "{}\nwhole: {}\ncontrol: {}",

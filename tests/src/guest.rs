@@ -47,6 +47,8 @@ pub use order::{
 /// The settings of a host that lacks what may be lacking, from the workspace.
 pub const HOST_FILE: &str = "tests/guest/host.toml";
 
+/// Says that this machine is a guest, made for one run and ended with it.
+pub(crate) const IN_GUEST: &str = "CLOISON_IN_GUEST";
 /// How many times as long a case may last there.
 const SLOWER: &str = "20";
 
@@ -139,6 +141,7 @@ impl Guest {
                 ("PATH", format!("{PROGRAMS}:/usr/bin:/usr/sbin:/bin:/sbin")),
                 ("HOME", "/root".to_owned()),
                 ("TERM", "dumb".to_owned()),
+                (IN_GUEST, "1".to_owned()),
                 ("CLOISON_SLOWER", SLOWER.to_owned()),
                 ("CLOISON_TESTS_HOST", HOST_FILE.to_owned()),
                 // What a test would build has been built here.

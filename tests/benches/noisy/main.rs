@@ -69,9 +69,13 @@ fn inside() -> Result<()> {
         if !parts.is_empty() && !parts.iter().any(|part| attack.name.contains(part.as_str())) {
             continue;
         }
+        if let Some(lacking) = (attack.lacks)() {
+            println!("| {} | SKIPPED: {lacking} | | | | | | |", attack.name);
+            continue;
+        }
         let rest = host.at_rest(lasting / 2)?;
-        let under = host.under(attack, attack.limit, lasting)?;
-        let control = host.under(attack, attack.lift, lasting / 2)?;
+        let under = host.under(attack, lasting)?;
+        let control = host.control(attack, lasting / 2)?;
         let ratio = ratio(&under.requests, &rest);
         let is_met = ratio <= TARGET && under.requests.failed == 0;
         let control_ratio = self::ratio(&control.requests, &rest);

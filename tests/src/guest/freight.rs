@@ -16,17 +16,18 @@ const INIT_PROGRAM: &str = "guest_init";
 /// The test targets and programs that are brought; the others need what a
 /// guest has not.
 const BROUGHT: &[&str] = &[
-    "cloison", "launch", "launcher", "probes", "stage", "faulty", "traced",
+    "cloison", "callers", "launch", "launcher", "noisy", "probes", "stage", "faulty", "traced",
 ];
 /// Files and folders of the workspace that these read.
 const FILES: &[&str] = &["examples", "tests/guest/host.toml"];
 /// Programs of this machine that servers and tests run.
 const PROGRAMS_OF_THE_MACHINE: &[&str] = &[
-    "sh", "basename", "cat", "chmod", "chrt", "cp", "cut", "date", "dd", "dirname", "echo", "env",
-    "false", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mknod", "mktemp",
-    "mount", "mv", "nproc", "nsenter", "prlimit", "ps", "pwd", "readlink", "rm", "rmdir", "sed",
-    "setpriv", "setsid", "seq", "sleep", "sort", "stat", "stty", "strace", "sync", "tail", "tee",
-    "test", "timeout", "touch", "tr", "true", "umount", "uname", "wc",
+    "sh", "basename", "cat", "chmod", "choom", "chrt", "cp", "cut", "date", "dd", "dirname",
+    "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mknod",
+    "mkswap", "mktemp", "mount", "mv", "nproc", "nsenter", "perl", "prlimit", "ps", "pwd",
+    "readlink", "rm", "rmdir", "sed", "setpriv", "setsid", "seq", "sleep", "sort", "stat", "stty",
+    "strace", "swapon", "sync", "tail", "tee", "test", "timeout", "touch", "tr", "true", "umount",
+    "uname", "wc",
 ];
 const FILES_OF_THE_MACHINE: &[&str] = &["/usr/lib/os-release"];
 /// As every Debian has them.
@@ -93,6 +94,7 @@ pub(super) fn load<W: Write>(
     for path in FILES_OF_THE_MACHINE {
         hold.plain(Path::new(path), Path::new(path))?;
     }
+    hold.threads_of_perl()?;
     for name in FILES {
         hold.tree(&workspace().join(name))?;
     }
@@ -154,6 +156,17 @@ impl<W: Write> Hold<'_, W> {
         }
         for entry in fs::read_dir(path).map_err(at(path))? {
             self.tree(&entry.map_err(at(path))?.path())?;
+        }
+        Ok(())
+    }
+
+    /// What perl loads for threads: an attack makes them.
+    fn threads_of_perl(&mut self) -> Result<(), GuestError> {
+        let mut perl = Command::new(found("perl")?);
+        let words = "$, = \"\\n\"; print values %INC, @DynaLoader::dl_shared_objects";
+        let said = said_by(perl.args(["-Mthreads", "-e", words]))?;
+        for path in String::from_utf8_lossy(&said).lines().map(Path::new) {
+            self.plain(path, path)?;
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ const MODULES: &[&str] = &[
     "ext4",
     "binfmt_misc",
     "xfrm_user",
+    "zram",
 ];
 
 /// One of Debian's kernels, fetched by `.ci/fetch-guests`.

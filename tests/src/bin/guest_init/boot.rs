@@ -1,6 +1,7 @@
 //! From the kernel's first root to a host.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -21,6 +22,10 @@ const DISK: &str = "/disk";
 const SYSTEMD: &str = "/sbin/init";
 const CGROUPS: &str = "/sys/fs/cgroup";
 const TIOCSTI: &str = "/proc/sys/dev/tty/legacy_tiocsti";
+/// So small that one server could take all of it, had it any.
+const FILTERS: (&str, &str) = ("/proc/sys/net/core/bpf_jit_limit", "8388608");
+const SWAP: &str = "/dev/zram0";
+const SWAP_SIZE: (&str, &str) = ("/sys/block/zram0/disksize", "256M");
 const FILES_SOFT: u64 = 1 << 10;
 const FILES_HARD: u64 = 1 << 19;
 const DEVICE_LINKS: &[(&str, &str)] = &[
@@ -85,6 +90,9 @@ pub(crate) fn furnish() -> Result<(), Failed> {
     if Path::new(TIOCSTI).exists() {
         fs::write(TIOCSTI, "1").map_err(step(TIOCSTI))?;
     }
+    let (path, bytes) = FILTERS;
+    fs::write(path, bytes).map_err(step(path))?;
+    swap()?;
     sethostname(HOST_NAME).map_err(step("sethostname"))?;
     Rtnetlink::open()
         .and_then(|rtnetlink| rtnetlink.bring_up(1))
@@ -109,6 +117,24 @@ pub(crate) fn hand_over(order: &Order) -> Result<End, Failed> {
     }
     enter(DISK)?;
     Err(step(SYSTEMD)(Command::new(SYSTEMD).env_clear().exec()))
+}
+
+/// Swap in compressed memory.
+fn swap() -> Result<(), Failed> {
+    let (path, size) = SWAP_SIZE;
+    fs::write(path, size).map_err(step(path))?;
+    for program in ["mkswap", "swapon"] {
+        let path = format!("/usr/bin/{program}");
+        let output = Command::new(&path)
+            .arg(SWAP)
+            .output()
+            .map_err(step(&path))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(Failed::new(&path, io::Error::other(said)));
+        }
+    }
+    Ok(())
 }
 
 fn strict() -> MsFlags {
