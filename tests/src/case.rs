@@ -54,8 +54,13 @@ impl Case {
 
 /// How long something may last here that may last `limit_s` on a machine.
 pub(crate) fn slowed(limit_s: u64) -> u64 {
+    limit_s.saturating_mul(u64::from(times_slower()))
+}
+
+/// How many times as long things may last here as on a machine.
+pub(crate) fn times_slower() -> u32 {
     let slower = env::var(SLOWER).ok().and_then(|times| times.parse().ok());
-    limit_s.saturating_mul(slower.unwrap_or(1))
+    slower.unwrap_or(1)
 }
 
 /// How a case ended.

@@ -33,6 +33,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use archive::Archive;
@@ -245,9 +246,11 @@ struct Work(PathBuf);
 
 impl Work {
     fn make(name: &str) -> Result<Self, GuestError> {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
         let path = workspace()
             .join("target/guests")
-            .join(format!("{name}-{}", std::process::id()));
+            .join(format!("{name}-{number}-{}", std::process::id()));
         remove_stale(&workspace().join("target/guests"));
         match fs::create_dir_all(&path) {
             Ok(()) => Ok(Self(path)),

@@ -23,7 +23,7 @@ use cloison_sandbox::{
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::case::slowed;
+use crate::case::{slowed, times_slower};
 use crate::guest::IN_GUEST;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -42,6 +42,7 @@ const SERVICE: &str = "while read -r line; do /usr/bin/true && echo \"$line\" >/
 
 /// The memory of the stage: the controls' own bound.
 const STAGE_BYTES: u64 = 1 << 30;
+const STAGE_SWAP_BYTES: u64 = 64 << 20;
 
 /// The stage of noisy neighbours: smaller than the usual one, since the
 /// controls take all of it.
@@ -49,6 +50,7 @@ const STAGE_BYTES: u64 = 1 << 30;
 pub fn enclosure() -> Enclosure {
     let mut enclosure = Enclosure::default();
     enclosure.limits.memory_bytes_max = Some(STAGE_BYTES);
+    enclosure.limits.swap_bytes_max = STAGE_SWAP_BYTES;
     enclosure.limits.processes_max = Some(1024);
     enclosure
 }
@@ -80,14 +82,15 @@ const THREADS: &str = "exec /usr/bin/perl -Mthreads -e 'no warnings; $| = 1; my 
     else { print \"$n\\n\"; select undef, undef, undef, 0.01 } }'";
 
 /// Filters that nothing is kept from by, as many as there may be, in many
-/// processes; it says in how many there is one.
+/// processes; it says in how many there is none, and a thousand for each in
+/// which there are some.
 const FILTERS: &str = "exec /usr/bin/perl -e '$| = 1; pipe my $r, my $w; \
-    my $code = (pack \"SCCL\", 0x20, 0, 0, 0) x 4000 . pack \"SCCL\", 6, 0, 0, 0x7fff0000; \
+    my $code = (pack \"SCCL\", 0x20, 0, 0, 16) x 4000 . pack \"SCCL\", 6, 0, 0, 0x7fff0000; \
     my $all = pack \"Sx6P\", 4001, $code; \
     for (1 .. 200) { my $p = fork; next if $p; last if !defined $p; \
-      my $n = 0; $n++ while syscall(317, 1, 0, $all) == 0; \
-      syswrite $w, \"x\" if $n; sleep 99 } \
-    my $n = 0; while (sysread $r, my $x, 1) { print ++$n, \"\\n\" }'";
+      syswrite $w, syscall(317, 1, 0, $all) == 0 ? \"x\" : \"-\"; \
+      1 while syscall(317, 1, 0, $all) == 0; sleep 99 } \
+    my $n = 0; while (sysread $r, my $x, 1) { $n += $x eq \"x\" ? 1000 : 1; print \"$n\\n\" }'";
 
 /// Counts what a perl expression gives until it gives no more, and says it.
 macro_rules! until_refused {
@@ -289,8 +292,8 @@ pub const ATTACKS: &[Attack] = &[
         limit: |_| (),
         lift: |_| (),
         weaken: || vec![Weakening::Seccomp(all_allowed())],
-        held: |m| m.said == 0,
-        beyond: |m| m.said > 0,
+        held: |m| m.said > 0 && m.said < 1000,
+        beyond: |m| m.said >= 1000,
     },
 ];
 
@@ -446,7 +449,7 @@ impl Host {
     /// What the library said.
     pub fn at_rest(&self, lasting: Duration) -> Result<Requests> {
         let mut neighbour = self.start("neighbour", 0, SERVICE, |_| (), Vec::new())?;
-        let requests = neighbour.ask_for(lasting, || Ok(()))?;
+        let requests = neighbour.ask_for(lasting, || Ok(true))?;
         neighbour.sandbox.remove()?;
         Ok(requests)
     }
@@ -456,7 +459,8 @@ impl Host {
     /// # Errors
     /// What the library said.
     pub fn under(&self, attack: &Attack, lasting: Duration) -> Result<Measured> {
-        self.beside(attack.script, attack.limit, Vec::new(), lasting)
+        let (set, until) = (attack.limit, attack.held);
+        self.beside(attack, (set, Vec::new()), until, lasting)
     }
 
     /// The neighbour beside the attack without its limit.
@@ -464,34 +468,35 @@ impl Host {
     /// # Errors
     /// What the library said.
     pub fn control(&self, attack: &Attack, lasting: Duration) -> Result<Measured> {
-        self.beside(attack.script, attack.lift, (attack.weaken)(), lasting)
+        let (set, until) = (attack.lift, attack.beyond);
+        self.beside(attack, (set, (attack.weaken)()), until, lasting)
     }
 
     fn beside(
         &self,
-        script: &str,
-        set: fn(&mut Spec),
-        weakenings: Vec<Weakening>,
+        attack: &Attack,
+        (set, weakenings): (fn(&mut Spec), Vec<Weakening>),
+        until: fn(&Measured) -> bool,
         lasting: Duration,
     ) -> Result<Measured> {
         let mut neighbour = self.start("neighbour", 0, SERVICE, |_| (), Vec::new())?;
         // It has answered once before the attack begins.
-        neighbour.ask_for(Duration::ZERO, || Ok(()))?;
-        let mut attacker = self.start("attacker", 1, script, set, weakenings)?;
+        neighbour.ask_for(Duration::ZERO, || Ok(true))?;
+        let mut attacker = self.start("attacker", 1, attack.script, set, weakenings)?;
         let begun = Instant::now();
         let mut measured = Measured::default();
         let requests = neighbour.ask_for(lasting, || {
-            let usage = attacker.sandbox.usage()?;
+            attacker.hear()?;
+            measured.usage = attacker.sandbox.usage()?;
+            let usage = &measured.usage;
             measured.tasks_peak = measured.tasks_peak.max(usage.tasks.unwrap_or(0));
             measured.memory_peak = measured.memory_peak.max(usage.memory_bytes.unwrap_or(0));
             measured.swap_peak = measured.swap_peak.max(usage.swap_bytes.unwrap_or(0));
-            attacker.hear()?;
-            Ok(())
+            measured.said = attacker.largest_said();
+            measured.lasted = begun.elapsed();
+            Ok(until(&measured))
         })?;
         measured.requests = requests;
-        measured.lasted = begun.elapsed();
-        measured.usage = attacker.sandbox.usage()?;
-        measured.said = attacker.largest_said();
         measured.launches = self.launches();
         attacker.sandbox.remove()?;
         neighbour.sandbox.remove()?;
@@ -526,11 +531,13 @@ struct Server {
 }
 
 impl Server {
-    /// Asks again and again, at least once; `beside` is done after each answer.
+    /// Asks again and again, at least once; `beside` is done after each answer,
+    /// and says whether it has seen enough: where a processor is emulated, it
+    /// may take many times as long.
     fn ask_for(
         &mut self,
         lasting: Duration,
-        mut beside: impl FnMut() -> Result<()>,
+        mut beside: impl FnMut() -> Result<bool>,
     ) -> Result<Requests> {
         let mut requests = Requests::default();
         let begun = Instant::now();
@@ -542,8 +549,9 @@ impl Server {
                 requests.failed += 1;
                 self.pending.clear();
             }
-            beside()?;
-            if begun.elapsed() >= lasting {
+            let is_enough = beside()?;
+            let lasted = begun.elapsed();
+            if lasted >= lasting && is_enough || lasted >= lasting * times_slower() {
                 break;
             }
             std::thread::sleep(PACE);

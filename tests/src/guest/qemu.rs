@@ -86,8 +86,10 @@ fn command(guest: &Guest, folder: &Path) -> Result<Command, GuestError> {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", QEMU]);
     // Emulation: where this machine is itself a guest, a stock kernel may hang
-    // with KVM.
-    command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
+    // with KVM. Its processors take turns: where they run at once, one may
+    // execute half of an instruction that another is patching (a static key
+    // that is flipped), and the kernel dies of it.
+    command.args(["-accel", "tcg,thread=single", "-cpu", "max"]);
     command.args(["-smp", PROCESSORS, "-m", MEMORY_MIB]);
     command.args(["-nodefaults", "-no-reboot", "-display", "none"]);
     command.args(["-nic", "none"]);

@@ -34,6 +34,8 @@ const COPY_BYTES: usize = 1 << 16;
 pub struct Limits {
     /// Memory, of all its processes together.
     pub memory_bytes_max: Option<u64>,
+    /// Swap beside it.
+    pub swap_bytes_max: u64,
     /// Processes and threads.
     pub processes_max: Option<u64>,
     /// Processor time: 100 is one processor.
@@ -43,7 +45,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Half of the machine's memory and at most 4 GiB, 4096 processes, nine
+    /// Half of the machine's memory and at most 4 GiB, no swap, 4096 processes, nine
     /// tenths of its processors, 15 minutes.
     fn default() -> Self {
         const MOST_BYTES: u64 = 4 << 30;
@@ -51,6 +53,7 @@ impl Default for Limits {
         let half = memory_of_machine_bytes().map_or(MOST_BYTES, |bytes| bytes / 2);
         Self {
             memory_bytes_max: Some(half.min(MOST_BYTES)),
+            swap_bytes_max: 0,
             processes_max: Some(4096),
             cpu_percent_max: u32::try_from(processors * 90).ok(),
             wall_clock_s_max: Some(15 * 60),

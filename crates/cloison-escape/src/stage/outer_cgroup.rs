@@ -274,13 +274,16 @@ fn bound(kind: &Kind, group: &Path, controller: &str, limits: &Limits) -> Result
         (Kind::V1 { .. }, "memory") => pair(limits.memory_bytes_max, |bytes| {
             vec![
                 ("memory.limit_in_bytes", bytes.to_string()),
-                ("memory.memsw.limit_in_bytes", bytes.to_string()),
+                (
+                    "memory.memsw.limit_in_bytes",
+                    bytes.saturating_add(limits.swap_bytes_max).to_string(),
+                ),
             ]
         }),
         (Kind::V2, "memory") => pair(limits.memory_bytes_max, |bytes| {
             vec![
                 ("memory.max", bytes.to_string()),
-                ("memory.swap.max", "0".to_owned()),
+                ("memory.swap.max", limits.swap_bytes_max.to_string()),
             ]
         }),
         (Kind::V1 { .. }, "cpu") => pair(quota_us, |quota| {
