@@ -49,8 +49,47 @@ pub(crate) fn keeps(kernel: GuestKernel) -> Result {
 pub(crate) fn with_systemd() -> Result {
     let kernel = GuestKernel::V6_12;
     starts(kernel, Form::Full)?;
-    passes(kernel, Form::Full, LAYERS)?;
-    passes(kernel, Form::Full, DISK)
+    starts_as_a_service(kernel)?;
+    for target in [LAYERS, DISK] {
+        let handed_on = [&["sh", "-c", HAND_ON, "sh"], target].concat();
+        passes(kernel, Form::Full, &handed_on)?;
+    }
+    Ok(())
+}
+
+/// Hands the controllers of the service on to the stage, which does not do that
+/// itself: nothing that it did not make is changed by it.
+const HAND_ON: &str = "service=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)/..
+    for controller in $(cat $service/cgroup.controllers); do
+        echo +$controller >$service/cgroup.subtree_control
+    done
+    exec \"$@\"";
+
+/// Starts the launcher as a service of its own with a property, says what it
+/// wrote and ends as it did. A guest has no message bus for `--wait`.
+const AS_A_SERVICE: &str = "systemd-run --quiet --unit tried --property Type=oneshot \
+    --property RemainAfterExit=yes --property WorkingDirectory=\"$PWD\" \
+    --property StandardOutput=file:/run/said --property StandardError=file:/run/said \
+    --property \"$1\" /guest/bin/cloison run --host \"$2\" examples/hello.toml
+    cat /run/said
+    exit \"$(systemctl show --value --property ExecMainStatus tried)\"";
+
+/// As one that systemd starts by itself, in no leaf: the launcher makes one where
+/// the service was delegated to it, and where it was not says what is lacking.
+fn starts_as_a_service(kernel: GuestKernel) -> Result {
+    let started = |delegate| {
+        let command = ["sh", "-c", AS_A_SERVICE, "sh", delegate, HOST_FILE];
+        run(&guest(kernel, Form::Full, &command))
+    };
+    let (end, output) = started("Delegate=yes")?;
+    if end != End::Exited(0) || !output.contains("Hello from hello, a sandbox") {
+        return Err(format!("delegated: {end:?}: {output}").into());
+    }
+    let (end, output) = started("Delegate=no")?;
+    if end != End::Exited(125) || !output.contains("remedy: ") {
+        return Err(format!("not delegated: {end:?}: {output}").into());
+    }
+    Ok(())
 }
 
 fn starts(kernel: GuestKernel, form: Form) -> Result {

@@ -226,9 +226,11 @@ fn gather_shared(items: &mut BTreeSet<Item>) {
         let (Some(number), Some(kind)) = (fields.first(), fields.get(7)) else {
             continue;
         };
-        // Session keyrings of others come and go.
-        if *kind != "keyring" || line.contains(OURS) {
-            let description = fields.get(8).copied().unwrap_or_default();
+        let description = fields.get(8).copied().unwrap_or_default();
+        // Session keyrings of others come and go, and so does the key that
+        // systemd gives each of its services.
+        let passes = *kind == "keyring" || description.starts_with("invocation_id");
+        if !passes || line.contains(OURS) {
             items.insert(Item::Key(format!("{number} {kind} {description}")));
         }
     }

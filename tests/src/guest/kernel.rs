@@ -29,6 +29,10 @@ const MODULES: &[&str] = &[
     "zram",
 ];
 
+/// The same where the kernel still has it: what older ones need for swap in
+/// compressed memory.
+const OLDER_MODULES: &[&str] = &["lzo_rle"];
+
 /// One of Debian's kernels, fetched by `.ci/fetch-guests`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GuestKernel {
@@ -86,7 +90,10 @@ impl GuestKernel {
         let needs = parse_needs(&needs);
         let built_in: Vec<String> = built_in.lines().map(name_of).collect();
         let mut ordered = Vec::new();
-        for name in MODULES {
+        let older = OLDER_MODULES
+            .iter()
+            .filter(|name| needs.contains_key(**name));
+        for name in older.chain(MODULES) {
             match needs.get_key_value(*name) {
                 Some((_, (path, below))) => {
                     // What comes last in the list must be loaded first.

@@ -64,9 +64,11 @@ pub(super) const B20: Probe = Probe {
                     "handle-uts",
                     "handle-cgroup",
                 ],
-                reason: "namespaces have no handles",
+                reason: "namespaces have handles since 6.18; since early 2026, also in stable \
+                         kernels, they are opened only from the first pid namespace, in \
+                         which no stage is",
             },
-            on: Machines::Before(6, 18),
+            on: Machines::Some,
         },
         Silent {
             ways: Ways {

@@ -365,6 +365,14 @@ impl Mounted {
         if self.controllers.is_empty() {
             return Ok(());
         }
+        let not_delegated = || CgroupError::NotDelegated {
+            path: escaped(&self.own_path),
+        };
+        // Also one that hands all of them on already: what is made in it would
+        // be in the way of whoever decides over it.
+        if !self.is_left_alone() {
+            return Err(not_delegated());
+        }
         let named = |file| {
             let text = super::placement::read(self.own(), file);
             text.map_err(|source| self.failed(CgroupStep::HandOn, source))
@@ -380,16 +388,6 @@ impl Mounted {
             .controllers
             .iter()
             .filter(|name| has(&there, name) && !has(&on, name));
-        let missing: Vec<&str> = missing.copied().collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let not_delegated = || CgroupError::NotDelegated {
-            path: escaped(&self.own_path),
-        };
-        if !self.is_left_alone() {
-            return Err(not_delegated());
-        }
         for name in missing {
             let text = format!("+{name}");
             let written =
