@@ -274,8 +274,8 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         name: "F15 rate of a disk",
         lacks: disk::lacks,
-        // The same 256 KiB again and again, past the page cache.
-        script: "n=0; while dd if=/dev/zero of=/srv/file bs=64k count=4 oflag=direct \
+        // The same 2 MiB again and again, past the page cache.
+        script: "n=0; while dd if=/dev/zero of=/srv/file bs=256k count=8 oflag=direct \
             2>/dev/null; do n=$((n + 1)); echo $n; done",
         limit: |spec| disk::give(spec, Some(disk::RATE)),
         lift: |spec| disk::give(spec, None),

@@ -125,14 +125,26 @@ pub enum Machines {
     /// Where the kernel is older than this version, major and minor: there is
     /// nothing to try.
     Before(u32, u32),
+    /// The same, and on some that are newer.
+    BeforeAndSome(u32, u32),
 }
 
 impl Machines {
     /// Whether a machine with a kernel of that version may be among them.
     fn may_be(self, kernel: (u32, u32)) -> bool {
         match self {
-            Self::All | Self::Some => true,
-            Self::Before(major, minor) => kernel < (major, minor),
+            Self::All | Self::Some | Self::BeforeAndSome(..) => true,
+            Self::Before(..) => self.is_too_old(kernel),
+        }
+    }
+
+    /// Whether there is nothing to try with a kernel of that version.
+    fn is_too_old(self, kernel: (u32, u32)) -> bool {
+        match self {
+            Self::All | Self::Some => false,
+            Self::Before(major, minor) | Self::BeforeAndSome(major, minor) => {
+                kernel < (major, minor)
+            }
         }
     }
 }
@@ -143,6 +155,12 @@ impl fmt::Display for Machines {
             Self::All => f.write_str("all"),
             Self::Some => f.write_str("some; the run says it of its own"),
             Self::Before(major, minor) => write!(f, "those with a kernel before {major}.{minor}"),
+            Self::BeforeAndSome(major, minor) => {
+                write!(
+                    f,
+                    "those with a kernel before {major}.{minor}, and some others"
+                )
+            }
         }
     }
 }

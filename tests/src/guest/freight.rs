@@ -22,7 +22,7 @@ const BROUGHT: &[&str] = &[
 const FILES: &[&str] = &["examples", "tests/guest/host.toml"];
 /// Programs of this machine that servers and tests run.
 const PROGRAMS_OF_THE_MACHINE: &[&str] = &[
-    "sh", "basename", "cat", "chmod", "choom", "chown", "chrt", "cp", "cut", "date", "dd",
+    "sh", "basename", "cat", "chmod", "choom", "chown", "chrt", "cp", "cut", "dash", "date", "dd",
     "dirname", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ln", "ls",
     "mkdir", "mknod", "mkswap", "mktemp", "mount", "mv", "nproc", "nsenter", "perl", "prlimit",
     "ps", "pwd", "readlink", "rm", "rmdir", "sed", "setpriv", "setsid", "seq", "sleep", "sort",

@@ -15,7 +15,7 @@ use nix::unistd::mkdtemp;
 use super::IDS;
 
 /// What the attacker may write in a second.
-pub(super) const RATE: u64 = 1 << 20;
+pub(super) const RATE: u64 = 512 << 10;
 /// Where a disk is looked for. A stage has a `/tmp` of its own, in memory.
 const PLACE: &str = "/var/tmp";
 const PREFIX: &str = "cloison-noisy-";

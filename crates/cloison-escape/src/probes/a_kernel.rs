@@ -188,7 +188,13 @@ pub(super) const A25: Probe = Probe {
         ],
     ),
     unseen: &[],
-    silent: &[],
+    silent: &[Silent {
+        ways: Ways {
+            names: &["mount", "register"],
+            reason: "a user namespace has no binfmt_misc of its own",
+        },
+        on: Machines::Before(6, 7),
+    }],
 };
 
 /// Write a setting of the kernel.

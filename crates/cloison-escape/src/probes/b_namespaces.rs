@@ -68,7 +68,7 @@ pub(super) const B20: Probe = Probe {
                          kernels, they are opened only from the first pid namespace, in \
                          which no stage is",
             },
-            on: Machines::Some,
+            on: Machines::BeforeAndSome(6, 18),
         },
         Silent {
             ways: Ways {
