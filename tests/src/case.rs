@@ -2,14 +2,19 @@
 
 use std::env;
 use std::fmt::Display;
+use std::panic;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The argument before the name of the case that a process is started for.
 pub(crate) const ARGUMENT: &str = "--cloison-case";
 /// The same for a process that makes the case a stage of its own.
 pub(crate) const OWN_STAGE: &str = "--cloison-own-stage";
-/// The exit code of a case that was skipped.
+/// The exit code of a case that kept its promise: not the one with which a
+/// process ends that did not get to say so.
+pub(crate) const EXIT_PASSED: u8 = 76;
+/// The exit code of a case that was skipped, and said why.
 pub(crate) const EXIT_SKIPPED: u8 = 77;
 /// What a line that says why a case was skipped starts with.
 pub(crate) const SKIPPED: &str = "SKIPPED: ";
@@ -111,15 +116,29 @@ pub(crate) fn play(cases: &[Case], name: &str) -> ExitCode {
         eprintln!("there is no case {name}");
         return ExitCode::FAILURE;
     };
+    // A thread's panic is nobody's but for this, unless somebody joins it.
+    let panicked: &'static AtomicBool = Box::leak(Box::default());
+    let told = panic::take_hook();
+    panic::set_hook(Box::new(move |about| {
+        panicked.store(true, Ordering::SeqCst);
+        told(about);
+    }));
     match (case.run)() {
-        Outcome::Passed => ExitCode::SUCCESS,
-        Outcome::Skipped(reason) => {
-            println!("{SKIPPED}{reason}");
-            ExitCode::from(EXIT_SKIPPED)
+        Outcome::Passed if panicked.load(Ordering::SeqCst) => {
+            eprintln!("a thread panicked");
+            ExitCode::FAILURE
         }
+        Outcome::Passed => ExitCode::from(EXIT_PASSED),
+        Outcome::Skipped(reason) => skipped(&reason),
         Outcome::Failed(reason) => {
             eprintln!("{reason}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says so on a line of its own, whatever was written before.
+pub(crate) fn skipped(reason: &str) -> ExitCode {
+    println!("\n{SKIPPED}{reason}");
+    ExitCode::from(EXIT_SKIPPED)
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::case::{ARGUMENT, Case, EXIT_SKIPPED, OWN_STAGE, REPORT, SKIPPED};
+use crate::case::{ARGUMENT, Case, EXIT_PASSED, EXIT_SKIPPED, OWN_STAGE, REPORT, SKIPPED, skipped};
 use crate::snapshot::Snapshot;
 
 /// The environment variable that names the cases that this host is expected
@@ -91,11 +91,8 @@ pub(crate) fn run_one(cases: &[Case], name: &str) -> ExitCode {
         return ExitCode::FAILURE;
     };
     match judge(case).unwrap_or_else(not_run) {
-        Verdict::Passed => ExitCode::SUCCESS,
-        Verdict::Skipped(reason) => {
-            println!("{SKIPPED}{reason}");
-            ExitCode::from(EXIT_SKIPPED)
-        }
+        Verdict::Passed => ExitCode::from(EXIT_PASSED),
+        Verdict::Skipped(reason) => skipped(&reason),
         Verdict::Failed(reason) => {
             println!("{reason}");
             ExitCode::FAILURE
@@ -152,6 +149,7 @@ fn judge(case: &Case) -> io::Result<Verdict> {
     let mut reports = Reports {
         output: &output,
         shown: 0,
+        skipped: None,
     };
     let status = wait(&mut child, case.limit(), &mut reports)?;
     if status.is_none() {
@@ -164,7 +162,7 @@ fn judge(case: &Case) -> io::Result<Verdict> {
         difference.undo();
     }
     let output = read(&output)?;
-    let mut reasons = failures(case, status);
+    let mut reasons = failures(case, status, reports.skipped.is_some());
     reasons.extend(
         left.iter()
             .map(|difference| format!("left behind: {difference}")),
@@ -173,7 +171,10 @@ fn judge(case: &Case) -> io::Result<Verdict> {
         let reasons = reasons.join("\n");
         return Ok(Verdict::Failed(format!("{reasons}\n{output}")));
     }
-    Ok(unless_skipped(&output))
+    Ok(match reports.skipped {
+        Some(reason) => Verdict::Skipped(reason),
+        None => Verdict::Passed,
+    })
 }
 
 /// Has the case judged on a stage of its own, whose measures bound how long.
@@ -181,18 +182,21 @@ fn judge_apart(case: &Case) -> io::Result<Verdict> {
     let (mut child, output) = start(OWN_STAGE, case)?;
     let status = child.wait()?;
     let output = read(&output)?;
-    let reasons = failures(case, Some(status));
+    // The last thing that it says.
+    let skipped = output.lines().rev();
+    let skipped = skipped.filter_map(|line| line.strip_prefix(SKIPPED)).next();
+    let reasons = failures(case, Some(status), skipped.is_some());
     if !reasons.is_empty() {
         let reasons = reasons.join("\n");
         return Ok(Verdict::Failed(format!("{reasons}\n{output}")));
     }
-    let verdict = unless_skipped(&output);
-    if let Verdict::Passed = verdict {
-        for line in output.lines() {
-            println!("{}: {line}", case.name);
-        }
+    if status.code() == Some(i32::from(EXIT_SKIPPED)) {
+        return Ok(Verdict::Skipped(skipped.unwrap_or_default().to_owned()));
     }
-    Ok(verdict)
+    for line in output.lines() {
+        println!("{}: {line}", case.name);
+    }
+    Ok(Verdict::Passed)
 }
 
 /// A process of this program for one case, and where it writes.
@@ -209,23 +213,18 @@ fn start(argument: &str, case: &Case) -> io::Result<(Child, File)> {
     Ok((child, output))
 }
 
-fn unless_skipped(output: &str) -> Verdict {
-    let skipped = output.lines().find_map(|line| line.strip_prefix(SKIPPED));
-    match skipped {
-        Some(reason) => Verdict::Skipped(reason.to_owned()),
-        None => Verdict::Passed,
-    }
-}
-
-fn failures(case: &Case, status: Option<ExitStatus>) -> Vec<String> {
-    let reason = match status {
-        None => format!("it lasted longer than {} s", case.limit().as_secs()),
-        Some(status) => match (status.code(), status.signal()) {
-            (Some(0), _) => return Vec::new(),
-            (Some(code), _) if code == i32::from(EXIT_SKIPPED) => return Vec::new(),
-            (Some(code), _) => format!("it exited with {code}"),
-            (None, signal) => format!("it was ended by signal {}", signal.unwrap_or(0)),
-        },
+/// Why a case that ended so did not keep its promise.
+fn failures(case: &Case, status: Option<ExitStatus>, says_why: bool) -> Vec<String> {
+    let Some(status) = status else {
+        let limit = case.limit().as_secs();
+        return vec![format!("it lasted longer than {limit} s")];
+    };
+    let is = |code: u8| status.code() == Some(code.into());
+    let reason = match (status.code(), status.signal()) {
+        _ if is(EXIT_PASSED) || is(EXIT_SKIPPED) && says_why => return Vec::new(),
+        (Some(0), _) => "it ended before it returned".to_owned(),
+        (Some(code), _) => format!("it exited with {code}"),
+        (None, signal) => format!("it was ended by signal {}", signal.unwrap_or(0)),
     };
     vec![reason]
 }
@@ -251,6 +250,8 @@ struct Reports<'a> {
     output: &'a File,
     /// How many bytes have been looked at.
     shown: u64,
+    /// Why the case says that it is skipped, wherever in its output.
+    skipped: Option<String>,
 }
 
 impl Reports<'_> {
@@ -272,8 +273,13 @@ impl Reports<'_> {
         };
         bytes.truncate(whole);
         let text = harmless(&bytes);
-        for line in text.lines().filter_map(|line| line.strip_prefix(REPORT)) {
-            println!("{line}");
+        for line in text.lines() {
+            if let Some(report) = line.strip_prefix(REPORT) {
+                println!("{report}");
+            }
+            if let Some(reason) = line.strip_prefix(SKIPPED) {
+                self.skipped = Some(reason.to_owned());
+            }
         }
         self.shown += whole as u64;
         Ok(true)

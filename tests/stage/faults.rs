@@ -45,6 +45,46 @@ pub(crate) fn printed_skip() -> Outcome {
     skipped("prints_a_skip")
 }
 
+pub(crate) fn ending_early() -> Outcome {
+    assert_eq!(
+        caught("ends_before_it_returns", "it ended before it returned"),
+        Outcome::Passed
+    );
+    caught("ends_as_if_skipped", "it exited with 77")
+}
+
+pub(crate) fn hidden_skip() -> Outcome {
+    assert_eq!(skipped("skips_behind_half_a_line"), Outcome::Passed);
+    skipped("skips_before_many_lines")
+}
+
+pub(crate) fn lost_thread() -> Outcome {
+    caught("loses_a_thread", "a thread panicked")
+}
+
+/// The same where each case has a stage of its own.
+pub(crate) fn side_by_side() -> Outcome {
+    let told = [
+        ("passes", "1 passed, 0 failed, 0 skipped"),
+        ("fails", "on purpose"),
+        ("is_killed", "it was ended by signal 9"),
+        ("ends_before_it_returns", "it ended before it returned"),
+        ("ends_as_if_skipped", "it exited with 77"),
+        ("skips_behind_half_a_line", "0 passed, 0 failed, 1 skipped"),
+        ("leaves_a_mount", "left behind: new mount: "),
+        ("leaves_a_process", "left behind: new process: "),
+    ];
+    for (case, told) in told {
+        let mut runner = faulty_outside(case);
+        runner.env("FAULTY_SIDE_BY_SIDE", "1");
+        let output = runner.env(EXPECTED_SKIPS, case).output().unwrap();
+        let fine = told.contains(" passed");
+        assert_eq!(code(&output) == 0, fine, "{case}: {}", text(&output));
+        assert!(text(&output).contains(told), "{case}: {}", text(&output));
+    }
+    Outcome::Passed
+}
+
 pub(crate) fn hanging() -> Outcome {
     caught("hangs", "it lasted longer than 1 s")
 }

@@ -23,6 +23,26 @@ const CASES: &[Case] = &[
         println!("SKIPPED: on purpose");
         Outcome::Passed
     }),
+    Case::new("ends_before_it_returns", || std::process::exit(0)),
+    Case::new("ends_as_if_skipped", || std::process::exit(77)),
+    Case::new("skips_behind_half_a_line", || {
+        eprint!("half a line");
+        Outcome::Skipped("on purpose".to_owned())
+    }),
+    Case::new("skips_before_many_lines", || {
+        println!("SKIPPED: on purpose");
+        for _ in 0..20_000 {
+            println!("a line of many");
+        }
+        Outcome::Passed
+    }),
+    Case::new("loses_a_thread", || {
+        let lost = thread::spawn(|| panic!("on purpose"));
+        while !lost.is_finished() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Outcome::Passed
+    }),
     Case::new("hangs", hang).lasting_s(1),
     Case::new("waits", hang).lasting_s(600),
     Case::new("lasts_a_second", || {
@@ -45,7 +65,13 @@ const CASES: &[Case] = &[
     Case::new("freezes_a_process_and_fails", freeze_and_fail),
 ];
 
+/// Says that each case is to have a stage of its own.
+const SIDE_BY_SIDE: &str = "FAULTY_SIDE_BY_SIDE";
+
 fn main() -> ExitCode {
+    if std::env::var_os(SIDE_BY_SIDE).is_some() {
+        return cloison_tests::main_side_by_side(CASES);
+    }
     cloison_tests::main(CASES)
 }
 
