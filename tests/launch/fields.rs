@@ -22,7 +22,7 @@ const NOT_BROKEN: &[(Field, &str)] = &[
     ),
     (
         Field::IoLimits,
-        "a stage has no block device: a unit test reads these files",
+        "the sandbox that is broken names no disk: `disk_hog_starves_no_neighbour` has one",
     ),
     (
         Field::NetworkNamespaceOwner,

@@ -237,26 +237,26 @@ pub(crate) fn beyond() -> Outcome {
 /// The least and the most that a spec may ask for are bounds for the kernel.
 pub(crate) fn tmpfs_is_bounded() -> Outcome {
     let kernel = Kernel::probe().unwrap();
-    // `df` shows 0 or `-` for what has no bound.
-    let script = "for d in /tmp /run /dev/shm; do \
-        set -- $(stat -f -c '%b %c' $d); [ $1 -gt 0 ] && [ $2 -gt 0 ] || exit 9; done";
-    for (bytes, files) in [(4096, 16), (4097, 17), (1 << 44, 1 << 32)] {
-        let mut spec = spec(&["/usr/bin/sh", "-c", script]);
+    const PAGE: u64 = 4096;
+    for (bytes, files) in [(PAGE, 16), (PAGE + 1, 17), ((1 << 44) - 2 * PAGE, 1 << 32)] {
+        // Each its own, so that none has another's.
+        let sizes = [bytes, bytes + PAGE, bytes + 2 * PAGE];
+        let [tmp, run, shm] = sizes.map(|size| format!("{}:{files}", size.div_ceil(PAGE)));
+        let script = format!(
+            "stat -f -c %b:%c /tmp /run /dev/shm | tr '\\n' ' ' | grep -qx '{tmp} {run} {shm} '"
+        );
+        let mut spec = spec(&["/usr/bin/sh", "-c", &script]);
         let tmpfs = &mut spec.tmpfs;
         (
             tmpfs.tmp_bytes_max,
             tmpfs.run_bytes_max,
             tmpfs.shm_bytes_max,
-        ) = (bytes, bytes, bytes);
+        ) = (sizes[0], sizes[1], sizes[2]);
         tmpfs.files_max = files;
         let mut sandbox = launch(&spec, &kernel).unwrap();
         let status = sandbox.wait().unwrap();
         sandbox.remove().unwrap();
-        assert_eq!(
-            status,
-            ExitStatus::Exited(0),
-            "{bytes} bytes, {files} files"
-        );
+        assert_eq!(status, ExitStatus::Exited(0), "{script}");
     }
     // The control: what the kernel makes of the sizes that are refused.
     for size in ["0", "18446744073709551615"] {

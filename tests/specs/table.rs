@@ -80,6 +80,11 @@ pub(crate) const AFTER: &[Line] = &[
     ),
     ("[[cgroup.io]]\n", "missing field `device`", "3:1"),
     (
+        "[[cgroup.io]]\ndevice = \"/a\"\nreads_per_s_max = 4294967295\n",
+        "1 to 4294967294",
+        "5:19",
+    ),
+    (
         "[[cgroup.io]]\ndevice = \"/a\"\nreads_per_s_max = 0\n",
         "1 to",
         "5:19",

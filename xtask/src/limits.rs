@@ -15,8 +15,11 @@ gets then: no bound can be left out. *Counted for* says whose use is summed up. 
 limit of the cgroup is written before anything is in the cgroup, and read back from
 the kernel's own files before the command starts, as every other field of the
 posture; a host whose cgroups cannot keep it starts nothing and names the remedy.
-`cloison inspect NAME` shows each limit, what is used of it, and how often it was
-reached.
+`cloison inspect NAME` shows each limit of the cgroup, what is used of it, and how
+often it was reached, and the limits of each process; of a file system's size and of
+inotify it shows nothing. The table is no promise of effect for the share of
+block devices: the kernel keeps that number, and shares only devices that have the
+`bfq` scheduler or an enabled `io.cost.qos`.
 
 ";
 
@@ -32,7 +35,8 @@ shares. A quota counts in tenths of a second: 100 is one processor.
 
 These are pools of the whole machine. One server is held below by what the table
 says; the sum of all servers is not, so `cloison check` shows how full each pool is
-and warns from 80 % on.
+and warns from 80 % on, but for inotify watches, keys and pipe buffers, of which it
+tells nothing.
 
 | pool | what holds one server |
 | --- | --- |
@@ -160,7 +164,7 @@ const BOUNDS: &[Bound] = &[
         "cgroup.io_weight",
         |s| named(s.cgroup.io_weight.as_ref()),
         SANDBOX,
-        "cgroup, io",
+        "cgroup, io; a number only, see above",
         "unit tests",
     ),
     bound(

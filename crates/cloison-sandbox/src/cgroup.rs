@@ -22,6 +22,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 pub(crate) use devices::found as found_devices;
+pub(crate) use error::DELEGATE;
 pub use error::{CgroupError, CgroupStep};
 pub(crate) use hierarchies::memberships;
 pub(crate) use hierarchies::opened;

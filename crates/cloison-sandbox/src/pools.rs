@@ -5,11 +5,12 @@
 //! before a pool runs dry.
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, fstat};
 use serde::Serialize;
 
 use crate::proc::Reader;
@@ -59,56 +60,48 @@ const fn source(file: &'static CStr, line: &'static [u8], word: usize) -> Source
 ///
 /// # Source
 /// proc(5); the kernel's Documentation/admin-guide/sysctl
-const POOLS: [(&str, Option<Source>, Source, &str); 8] = [
+const POOLS: [(&str, Source, Source, &str); 7] = [
     (
         "open files",
-        Some(source(c"sys/fs/file-nr", b"", 0)),
+        source(c"sys/fs/file-nr", b"", 0),
         source(c"sys/fs/file-nr", b"", 2),
         "raise the sysctl fs.file-max",
     ),
     (
         "processes and threads",
-        Some(source(c"loadavg", b"", 3)),
+        source(c"loadavg", b"", 3),
         source(c"sys/kernel/threads-max", b"", 0),
         "raise the sysctl kernel.threads-max",
     ),
     (
         "process ids",
-        Some(source(c"loadavg", b"", 3)),
+        source(c"loadavg", b"", 3),
         source(c"sys/kernel/pid_max", b"", 0),
         "raise the sysctl kernel.pid_max",
     ),
     (
         "asynchronous I/O requests",
-        Some(source(c"sys/fs/aio-nr", b"", 0)),
+        source(c"sys/fs/aio-nr", b"", 0),
         source(c"sys/fs/aio-max-nr", b"", 0),
         "raise the sysctl fs.aio-max-nr",
     ),
     (
         "pseudo-terminals",
-        Some(source(c"sys/kernel/pty/nr", b"", 0)),
+        source(c"sys/kernel/pty/nr", b"", 0),
         source(c"sys/kernel/pty/max", b"", 0),
         "raise the sysctl kernel.pty.max",
     ),
     (
         "TCP memory, in pages",
-        Some(source(c"net/sockstat", b"TCP: ", 10)),
+        source(c"net/sockstat", b"TCP: ", 10),
         source(c"sys/net/ipv4/tcp_mem", b"", 2),
         "raise the third number of the sysctl net.ipv4.tcp_mem",
     ),
     (
         "tracked connections of the host's own network",
-        Some(source(c"sys/net/netfilter/nf_conntrack_count", b"", 0)),
+        source(c"sys/net/netfilter/nf_conntrack_count", b"", 0),
         source(c"sys/net/netfilter/nf_conntrack_max", b"", 0),
         "raise the sysctl net.netfilter.nf_conntrack_max",
-    ),
-    (
-        "inotify instances of all servers together",
-        // No file tells how many a user has.
-        None,
-        source(c"sys/fs/inotify/max_user_instances", b"", 0),
-        "raise the sysctl fs.inotify.max_user_instances above limits.inotify_instances_max times \
-         the servers of this host",
     ),
 ];
 
@@ -128,13 +121,12 @@ pub fn pools() -> Result<Vec<Pool>, Errno> {
         .iter()
         .map(|(name, used, size, remedy)| Pool {
             name,
-            used: used
-                .as_ref()
-                .and_then(|used| found(&mut reader, &proc, used)),
+            used: found(&mut reader, &proc, used),
             size: found(&mut reader, &proc, size),
             remedy,
         })
         .collect();
+    all.push(inotify(&mut reader, &proc));
     all.push(jit(&mut reader, &proc));
     all.push(huge_pages(&mut reader, &proc));
     Ok(all)
@@ -147,6 +139,58 @@ fn found(reader: &mut Reader, proc: &OwnedFd, source: &Source) -> Option<u64> {
     // What runs, of how many: `1/234`.
     let last = word.rsplit(|byte| *byte == b'/').next()?;
     decimal(last)
+}
+
+/// Instances that count for the host's root: his own, and those of all servers,
+/// whose user namespaces were made in his name. No file tells how many there
+/// are; what is open in two processes counts twice.
+///
+/// # Source
+/// kernel/ucount.c, `inc_ucount`
+fn inotify(reader: &mut Reader, proc: &OwnedFd) -> Pool {
+    let limit = source(c"sys/fs/inotify/max_user_instances", b"", 0);
+    Pool {
+        name: "inotify instances of root and all servers",
+        used: instances(proc).ok(),
+        size: found(reader, proc, &limit),
+        remedy: "raise the sysctl fs.inotify.max_user_instances above limits.inotify_instances_max \
+                 times the servers of this host",
+    }
+}
+
+fn instances(proc: &OwnedFd) -> Result<u64, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let own = readlinkat(proc, c"self/ns/user")?;
+    let mut all = Dir::openat(proc, c".", flags, Mode::empty())?;
+    let mut count = 0;
+    for entry in all.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if decimal(name.to_bytes()).is_none() {
+            continue;
+        }
+        // What has ended meanwhile, or may not be looked at, has none.
+        let Ok(process) = openat(proc, name, flags, Mode::empty()) else {
+            continue;
+        };
+        let is_roots = fstat(&process).is_ok_and(|found| found.st_uid == 0);
+        let is_servers = readlinkat(&process, c"ns/user").is_ok_and(|theirs| theirs != own);
+        if !is_roots && !is_servers {
+            continue;
+        }
+        let Ok(mut open) = Dir::openat(&process, c"fd", flags, Mode::empty()) else {
+            continue;
+        };
+        let directory = open
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|_| Errno::EMFILE)?;
+        for descriptor in open.iter().flatten() {
+            let target = readlinkat(&directory, descriptor.file_name());
+            count += u64::from(target.is_ok_and(|target| target == "anon_inode:inotify"));
+        }
+    }
+    Ok(count)
 }
 
 /// Memory of compiled filters: of every seccomp program of the machine.
@@ -201,6 +245,23 @@ mod tests {
             tasks.used.unwrap() > 0 && tasks.size.unwrap() > 0,
             "{tasks:?}"
         );
+    }
+
+    #[test]
+    fn what_is_open_is_counted() {
+        let told = || {
+            let all = pools().unwrap();
+            let pool = all.iter().find(|pool| pool.name.starts_with("inotify"));
+            pool.unwrap().used.unwrap()
+        };
+        let before = told();
+        let flags = nix::sys::inotify::InitFlags::empty();
+        let open: Vec<_> = (0..20)
+            .map(|_| nix::sys::inotify::Inotify::init(flags).unwrap())
+            .collect();
+        // Others come and go meanwhile.
+        assert!(told() >= before + 10, "{before}");
+        drop(open);
     }
 
     #[test]

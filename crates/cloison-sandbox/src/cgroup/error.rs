@@ -8,7 +8,7 @@ use super::Hierarchy;
 use crate::{Feature, SandboxName};
 
 /// What an operator does where controllers are not handed on.
-const DELEGATE: &str = "run this program with a delegated cgroup (systemd: Delegate=yes), in a \
+pub(crate) const DELEGATE: &str = "run this program with a delegated cgroup (systemd: Delegate=yes), in a \
                         cgroup of its own beneath it";
 
 /// Why a cgroup was not found, made, frozen, emptied or removed.

@@ -216,6 +216,10 @@ impl Wanted {
                 limit.reads_per_s_max,
                 limit.writes_per_s_max,
             ];
+            // The same by another path.
+            if io.iter().any(|(known, _)| *known == device) {
+                return Err(refused(Errno::EEXIST));
+            }
             io.push((device, rates));
         }
         io.sort_unstable();

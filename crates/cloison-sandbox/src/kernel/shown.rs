@@ -27,15 +27,18 @@ struct Entry {
 
 impl Entry {
     fn new(feature: Feature, state: State) -> Self {
-        let absent = matches!(state, State::Absent(_));
+        let absent = match state {
+            State::Absent(absence) => Some(absence),
+            State::Present | State::NotNeeded(_) => None,
+        };
         Self {
             feature,
             state: state.word(),
             reason: state.reason(),
             since: feature.since(),
             option: feature.option(),
-            remedy: absent.then(|| feature.remedy()),
-            lost: feature.lost_without().filter(|_| absent),
+            remedy: absent.map(|absence| absence.remedy().unwrap_or(feature.remedy())),
+            lost: feature.lost_without().filter(|_| absent.is_some()),
         }
     }
 }

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::Feature;
+use crate::cgroup::DELEGATE;
 
 /// What is known of a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,17 @@ pub enum Absence {
     /// [`Kernel::without`](super::Kernel::without) took it away.
     #[error("it was taken away for a test")]
     TakenAway,
+}
+
+impl Absence {
+    /// What the operator can do, where that is another thing than the feature's
+    /// own remedy.
+    pub(super) fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self::NotDelegated => Some(DELEGATE),
+            _ => None,
+        }
+    }
 }
 
 impl State {

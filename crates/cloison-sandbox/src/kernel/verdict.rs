@@ -51,7 +51,7 @@ impl Unavailable {
             absence,
             since: feature.since(),
             option: feature.option(),
-            remedy: feature.remedy(),
+            remedy: absence.remedy().unwrap_or(feature.remedy()),
         }
     }
 }

@@ -32,6 +32,8 @@ const WEIGHT: (u64, u64) = (1, 10_000);
 const CPU_PERCENT: (u64, u64) = (1, 1_000_000);
 /// 0 is no limit for the kernel.
 const IO_RATE: (u64, u64) = (1, 1 << 50);
+/// The kernel keeps 32 bits, of which the largest number is no limit.
+const IO_OPERATIONS: (u64, u64) = (1, u32::MAX as u64 - 1);
 /// The most devices that limits are named for.
 const IO_DEVICES_MAX: usize = 32;
 
@@ -159,16 +161,29 @@ fn cgroup(limits: &CgroupLimits) -> Result<(), Refused> {
         {
             return Err(Refused::IoDeviceTwice(device.clone()));
         }
-        for (field, rate) in [
-            ("cgroup.io.read_bytes_per_s_max", limit.read_bytes_per_s_max),
+        for (field, rate, bounds) in [
+            (
+                "cgroup.io.read_bytes_per_s_max",
+                limit.read_bytes_per_s_max,
+                IO_RATE,
+            ),
             (
                 "cgroup.io.write_bytes_per_s_max",
                 limit.write_bytes_per_s_max,
+                IO_RATE,
             ),
-            ("cgroup.io.reads_per_s_max", limit.reads_per_s_max),
-            ("cgroup.io.writes_per_s_max", limit.writes_per_s_max),
+            (
+                "cgroup.io.reads_per_s_max",
+                limit.reads_per_s_max,
+                IO_OPERATIONS,
+            ),
+            (
+                "cgroup.io.writes_per_s_max",
+                limit.writes_per_s_max,
+                IO_OPERATIONS,
+            ),
         ] {
-            rate.map_or(Ok(()), |rate| within(field, rate, IO_RATE))?;
+            rate.map_or(Ok(()), |rate| within(field, rate, bounds))?;
         }
     }
     Ok(())

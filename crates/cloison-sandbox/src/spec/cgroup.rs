@@ -49,7 +49,9 @@ pub struct CgroupLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_nodes: Option<NumberList>,
     /// Its share of each block device where others want it too, 1 to 10,000
-    /// (version 1: to 1,000). `None`: that of everybody.
+    /// (version 1: to 1,000). `None`: that of everybody. The kernel keeps the
+    /// number everywhere, and goes by it on devices with the `bfq` scheduler or
+    /// an enabled `io.cost.qos` alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io_weight: Option<u64>,
     /// How fast it may use each block device.
