@@ -91,10 +91,15 @@ pub enum CgroupError {
         source: Errno,
     },
     /// The kernel refused a limit.
-    #[error("`{setting}`: writing {file} of the cgroup {path} failed: {source}")]
+    #[error(
+        "`{setting}`: writing {file} of the cgroup {path} failed: {source}{}",
+        remedy.map_or_else(String::new, |remedy| format!("; {remedy}"))
+    )]
     Limit {
         /// The setting, as a file spells it.
         setting: &'static str,
+        /// What the operator can do, where that is known.
+        remedy: Option<&'static str>,
         /// The file.
         file: String,
         /// The cgroup's path.

@@ -87,6 +87,31 @@ impl Bound {
         }
     }
 
+    /// The setting of the spec that is written to `file`.
+    fn setting_of(self, file: &CStr) -> &'static str {
+        match self {
+            Self::Io if file.to_bytes().ends_with(b"weight") => "cgroup.io_weight",
+            bound => bound.setting(),
+        }
+    }
+
+    /// What an operator does where the kernel refused a value.
+    fn remedy(self, version: Version, refused: Errno) -> Option<&'static str> {
+        match (self, version, refused) {
+            (
+                Self::Processors | Self::MemoryNodes,
+                _,
+                Errno::ERANGE | Errno::EINVAL | Errno::EACCES,
+            ) => Some("name only what this host has and the cgroup above may use"),
+            (Self::CpuQuota, Version::V1, Errno::EINVAL) => {
+                Some("ask for no more than the cgroup above has (its cpu.cfs_quota_us)")
+            }
+            (Self::Io, Version::V1, Errno::ERANGE) => Some("a weight is 1 to 1,000 on version 1"),
+            (Self::Io, _, Errno::ENODEV) => Some("name a whole disk, no part of one"),
+            _ => None,
+        }
+    }
+
     /// The setting of the spec.
     fn setting(self) -> &'static str {
         match self {

@@ -260,3 +260,22 @@ fn only_a_block_device_has_rates() {
         assert_eq!(refused, Err(CgroupError::Device { path, source }));
     }
 }
+
+#[test]
+fn a_refused_value_names_its_setting_and_a_remedy() {
+    assert_eq!(
+        Bound::Io.setting_of(c"blkio.bfq.weight"),
+        "cgroup.io_weight"
+    );
+    assert_eq!(Bound::Io.setting_of(c"io.max"), "cgroup.io");
+    for (bound, version, errno) in [
+        (Bound::Processors, Version::V2, Errno::ERANGE),
+        (Bound::MemoryNodes, Version::V1, Errno::EINVAL),
+        (Bound::CpuQuota, Version::V1, Errno::EINVAL),
+        (Bound::Io, Version::V1, Errno::ERANGE),
+        (Bound::Io, Version::V2, Errno::ENODEV),
+    ] {
+        assert!(bound.remedy(version, errno).is_some(), "{bound:?}");
+    }
+    assert_eq!(Bound::Tasks.remedy(Version::V2, Errno::EIO), None);
+}

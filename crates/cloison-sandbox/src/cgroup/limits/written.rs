@@ -52,7 +52,8 @@ impl Wanted {
             written.map_err(|source| match source {
                 Errno::ENOENT => lacking(bound.feature(file)),
                 source => CgroupError::Limit {
-                    setting: bound.setting(),
+                    setting: bound.setting_of(file),
+                    remedy: bound.remedy(version, source),
                     file: file.to_string_lossy().into_owned(),
                     path: placement.path().to_owned(),
                     source,
