@@ -90,7 +90,8 @@ fn make() -> io::Result<PathBuf> {
             fs::remove_dir_all(entry.path())?;
         }
     }
-    let folder = mkdtemp(&Path::new(PLACE).join(format!("{PREFIX}XXXXXX")))?;
+    let template = format!("{PREFIX}{}", "X".repeat(6));
+    let folder = mkdtemp(&Path::new(PLACE).join(template))?;
     let owner = IDS + IdRange::COUNT;
     chown(&folder, Some(owner), Some(owner))?;
     Ok(folder)
