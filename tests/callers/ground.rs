@@ -74,7 +74,13 @@ pub(crate) fn kernel() -> &'static Kernel {
 
 pub(crate) fn waivers() -> Waivers {
     let mut waivers = Waivers::none();
-    for layer in [Layer::CoreScheduling, Layer::SpeculationControl] {
+    for layer in [
+        Layer::CoreScheduling,
+        Layer::SpeculationControl,
+        // For guests.
+        Layer::LandlockNetwork,
+        Layer::LandlockScope,
+    ] {
         let reason = "the tests say what this host lacks";
         waivers.waive(layer, reason).unwrap();
     }
