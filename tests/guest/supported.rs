@@ -6,8 +6,8 @@ use cloison_tests::guest::{Counts, End, Form, Guest, GuestKernel, HOST_FILE};
 
 use crate::{Result, expected, old, run, seen};
 
-/// That the loss of every layer and of every field is noticed. All cases of `launch` take an emulated
-/// processor too long for each day.
+/// That the loss of every layer and of every field is noticed. All cases of
+/// `launch` take an emulated processor too long for each day.
 const LAYERS: &[&str] = &["launch", "broken"];
 /// That no escape gets through: control and whole, without knock-outs.
 const PROBES: &[&str] = &["probes"];

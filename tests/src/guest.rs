@@ -280,7 +280,7 @@ fn remove_stale(folder: &Path) {
 }
 
 /// The workspace, without a `..` in its path: a guest has it at the same one.
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"));
     path.parent().unwrap_or(path).to_owned()
 }

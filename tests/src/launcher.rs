@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::guest::workspace;
 use crate::is_first;
 
 /// Builds the launcher in the profile of this program, where the run begins.
@@ -51,8 +52,4 @@ fn folder() -> Result<PathBuf, String> {
     Ok(folder
         .ok_or("cargo did not put this program here")?
         .to_owned())
-}
-
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

@@ -140,7 +140,7 @@ fn play(enclosure: &Enclosure, cases: &'static [Case], stages: Stages) -> ExitCo
 
 /// An error with what caused it, in one line.
 #[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -201,12 +201,6 @@ fn outside(enclosure: &Enclosure) -> ExitCode {
 }
 
 fn give_up(error: &dyn Error, code: u8) -> ExitCode {
-    eprint!("{error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        eprint!(": {cause}");
-        source = cause.source();
-    }
-    eprintln!();
+    eprintln!("{}", chain(error));
     ExitCode::from(code)
 }

@@ -316,7 +316,8 @@ fn machine_of_its_own() -> Option<String> {
 }
 
 /// Filters that keep nobody from anything.
-fn all_allowed() -> Filters {
+#[must_use]
+pub fn all_allowed() -> Filters {
     let allow = Instruction {
         code: 0x06,
         jt: 0,
