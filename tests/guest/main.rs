@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         if are_wanted || arguments.list {
             trials.push(Trial::test(name, run));
         } else {
-            println!("{name}: SKIPPED: guests are booted where {WANTED} is set (.ci/run --guests)");
+            println!("{name}: SKIPPED: guests are booted where {WANTED} is set (.ci/run)");
             left_out += 1;
         }
     }

@@ -29,14 +29,27 @@ const FOOT: &str = "
 Memory and swap are kept in whole pages of 4096 bytes, rounded down; the posture
 expects the rounded number. Memory file systems are rounded up. On cgroup v1 swap
 is what memory and swap together may be, less memory, and a weight of 100 is 1024
-shares. A quota counts in tenths of a second: 100 is one processor.
+shares. A quota of 100 is one processor. It counts in fiftieths of a second, so that
+one who took his at once is not away for long; below 5 % in tenths, since the kernel
+keeps none of less than a thousandth.
+
+## How long a neighbour waits
+
+A quota and a weight say how much of a processor a server gets, not how soon. On a
+processor that another keeps busy a request waits for the end of that one's turn,
+up to a tick of the kernel (4 ms where `CONFIG_HZ` is 250), and longer for a call that
+a kernel without preemption does not interrupt: a request of 1 ms beside a fork
+bomb takes several times as long, and none fails. Where that is too long, give
+servers processors of their own with `cgroup.processors`; `.ci/bench noisy F01 F04`
+measures it.
 
 ## What no namespace divides
 
 These are pools of the whole machine. One server is held below by what the table
 says; the sum of all servers is not, so `cloison check` shows how full each pool is
-and warns from 80 % on, but for inotify watches, keys and pipe buffers, of which it
-tells nothing.
+and warns from 80 % on. Of two the kernel tells nothing: pipe buffers, which count
+for a user id, and anonymous devices, one for each file system in memory; there are
+1,048,576 of those, and a server of `app` has some ten and mounts none.
 
 | pool | what holds one server |
 | --- | --- |
@@ -48,7 +61,7 @@ tells nothing.
 | inotify instances and watches of the host's root, in whose name every server's user namespace was made | its own user namespace, for each of its users; in `app` the command has one |
 | compiled filters (`net.core.bpf_jit_limit`) | seccomp: no filter of its own, on itself or on a socket |
 | keys (`kernel.keys.maxkeys`), pipe buffers (`fs.pipe-user-pages-soft`) | counted for a user id, which no other server has |
-| tracked connections | no network but `lo`; they come with the network |
+| neighbours (`net.ipv4.neigh.default.gc_thresh3`, `net.ipv6...`), tracked connections | no network but `lo`; they come with the network |
 | huge pages (`vm.nr_hugepages`) | nothing yet: set none aside on a host of servers |
 
 ## Not bounded yet

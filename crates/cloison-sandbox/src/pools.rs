@@ -4,13 +4,14 @@
 //! what), but the sum of all servers is not: an operator has to hear of it
 //! before a pool runs dry.
 
-use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+mod inotify;
 
-use nix::dir::Dir;
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
-use nix::sys::stat::{Mode, fstat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
 use serde::Serialize;
 
 use crate::proc::Reader;
@@ -126,7 +127,9 @@ pub fn pools() -> Result<Vec<Pool>, Errno> {
             remedy,
         })
         .collect();
-    all.push(inotify(&mut reader, &proc));
+    all.extend(inotify::pools(&mut reader, &proc));
+    all.extend(NEIGHBOURS.map(|table| neighbours(&mut reader, &proc, &table)));
+    all.push(keys(&mut reader, &proc));
     all.push(jit(&mut reader, &proc));
     all.push(huge_pages(&mut reader, &proc));
     Ok(all)
@@ -141,56 +144,73 @@ fn found(reader: &mut Reader, proc: &OwnedFd, source: &Source) -> Option<u64> {
     decimal(last)
 }
 
-/// Instances that count for the host's root: his own, and those of all servers,
-/// whose user namespaces were made in his name. No file tells how many there
-/// are; what is open in two processes counts twice.
+/// A table of link-layer addresses: its name, what is in it, how much may be.
+/// Each network namespace takes of the same one.
 ///
 /// # Source
-/// kernel/ucount.c, `inc_ucount`
-fn inotify(reader: &mut Reader, proc: &OwnedFd) -> Pool {
-    let limit = source(c"sys/fs/inotify/max_user_instances", b"", 0);
+/// arp(7); net/core/neighbour.c, `neigh_alloc` and `neigh_stat_seq_show`
+const NEIGHBOURS: [(&str, &CStr, &CStr, &str); 2] = [
+    (
+        "neighbours of every network, IPv4",
+        c"net/stat/arp_cache",
+        c"sys/net/ipv4/neigh/default/gc_thresh3",
+        "raise the sysctl net.ipv4.neigh.default.gc_thresh3",
+    ),
+    (
+        "neighbours of every network, IPv6",
+        c"net/stat/ndisc_cache",
+        c"sys/net/ipv6/neigh/default/gc_thresh3",
+        "raise the sysctl net.ipv6.neigh.default.gc_thresh3",
+    ),
+];
+
+fn neighbours(
+    reader: &mut Reader,
+    proc: &OwnedFd,
+    (name, table, size, remedy): &(&'static str, &CStr, &'static CStr, &'static str),
+) -> Pool {
+    let size = found(reader, proc, &source(size, b"", 0));
+    let used = reader.read(proc, table).ok().and_then(|text| {
+        // Below the heads, one line a processor; each says the same of this.
+        let first = lines(text).nth(1)?;
+        let entries = std::str::from_utf8(words(first).next()?).ok()?;
+        u64::from_str_radix(entries, 16).ok()
+    });
     Pool {
-        name: "inotify instances of root and all servers",
-        used: instances(proc).ok(),
-        size: found(reader, proc, &limit),
-        remedy: "raise the sysctl fs.inotify.max_user_instances above limits.inotify_instances_max \
-                 times the servers of this host",
+        name,
+        used,
+        size,
+        remedy,
     }
 }
 
-fn instances(proc: &OwnedFd) -> Result<u64, Errno> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let own = readlinkat(proc, c"self/ns/user")?;
-    let mut all = Dir::openat(proc, c".", flags, Mode::empty())?;
-    let mut count = 0;
-    for entry in all.iter() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if decimal(name.to_bytes()).is_none() {
-            continue;
-        }
-        // What has ended meanwhile, or may not be looked at, has none.
-        let Ok(process) = openat(proc, name, flags, Mode::empty()) else {
-            continue;
-        };
-        let is_roots = fstat(&process).is_ok_and(|found| found.st_uid == 0);
-        let is_servers = readlinkat(&process, c"ns/user").is_ok_and(|theirs| theirs != own);
-        if !is_roots && !is_servers {
-            continue;
-        }
-        let Ok(mut open) = Dir::openat(&process, c"fd", flags, Mode::empty()) else {
-            continue;
-        };
-        let directory = open
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|_| Errno::EMFILE)?;
-        for descriptor in open.iter().flatten() {
-            let target = readlinkat(&directory, descriptor.file_name());
-            count += u64::from(target.is_ok_and(|target| target == "anon_inode:inotify"));
-        }
+/// Keys are counted for each user: those of the one who is nearest to his
+/// quota.
+///
+/// # Source
+/// proc_key-users(5)
+fn keys(reader: &mut Reader, proc: &OwnedFd) -> Pool {
+    let text = reader.read(proc, c"key-users").ok();
+    let fullest = text.and_then(fullest_of_users);
+    Pool {
+        name: "keys of the user who is nearest to his quota",
+        used: fullest.map(|(used, _)| used),
+        size: fullest.map(|(_, size)| size),
+        remedy: "raise the sysctl kernel.keys.maxkeys, for root kernel.keys.root_maxkeys",
     }
-    Ok(count)
+}
+
+/// How many keys count for that user, of how many.
+fn fullest_of_users(text: &[u8]) -> Option<(u64, u64)> {
+    let counted = lines(text).filter_map(|line| {
+        let (used, size) = words(line)
+            .nth(3)?
+            .split_at_checked(words(line).nth(3)?.iter().position(|byte| *byte == b'/')?)?;
+        Some((decimal(used)?, decimal(size.strip_prefix(b"/")?)?))
+    });
+    let share =
+        |(used, size): &(u64, u64)| u128::from(*used) * 1_000_000 / u128::from(*size).max(1);
+    counted.max_by_key(share)
 }
 
 /// Memory of compiled filters: of every seccomp program of the machine.
@@ -248,20 +268,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_is_counted() {
-        let told = || {
-            let all = pools().unwrap();
-            let pool = all.iter().find(|pool| pool.name.starts_with("inotify"));
-            pool.unwrap().used.unwrap()
-        };
-        let before = told();
-        let flags = nix::sys::inotify::InitFlags::empty();
-        let open: Vec<_> = (0..20)
-            .map(|_| nix::sys::inotify::Inotify::init(flags).unwrap())
-            .collect();
-        // Others come and go meanwhile.
-        assert!(told() >= before + 10, "{before}");
-        drop(open);
+    fn keys_are_those_of_the_fullest_user() {
+        let text =
+            b"    0:    36 35/35 29/1000000 584/25000000\n 1000:     9 9/9 150/200 5/20000\n";
+        assert_eq!(fullest_of_users(text), Some((150, 200)));
+        assert_eq!(fullest_of_users(b"    0:  1 1/1 odd 1/2\n"), None);
+        let all = pools().unwrap();
+        let keys = all.iter().find(|pool| pool.name.starts_with("keys"));
+        assert!(keys.unwrap().size.unwrap() > 0);
+    }
+
+    #[test]
+    fn neighbours_are_told_in_their_own_base() {
+        let all = pools().unwrap();
+        let table = all.iter().find(|pool| pool.name.ends_with("IPv4")).unwrap();
+        assert!(table.used < table.size && table.used.is_some(), "{table:?}");
     }
 
     #[test]

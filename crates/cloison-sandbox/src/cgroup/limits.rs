@@ -23,10 +23,16 @@ use crate::kernel::Feature;
 use crate::posture::Value;
 use crate::spec::CgroupLimits;
 
-/// What a quota is counted in.
-const CPU_PERIOD_US: u64 = 100_000;
-/// Per percent of a processor, in a period.
-const QUOTA_US_PER_PERCENT: u64 = CPU_PERIOD_US / 100;
+/// What a quota is counted in: a server that took its quota at once is away for
+/// the rest of the period, and so are its neighbours for the quota's length.
+/// The kernel's own default is five times as long.
+const CPU_PERIOD_US: u64 = 20_000;
+/// The same for a quota that would be less than the kernel's least of 1 ms.
+///
+/// # Source
+/// kernel/sched/core.c, `min_cfs_quota_period`
+const LONG_CPU_PERIOD_US: u64 = 100_000;
+const LEAST_QUOTA_US: u64 = 1_000;
 /// What everybody has who asks for nothing.
 const WEIGHT: u64 = 100;
 /// The same in version 1.
@@ -297,6 +303,21 @@ impl Wanted {
         self
     }
 
+    /// What it may use of a processor, and in which time; both in microseconds.
+    fn cpu_quota(&self) -> (Option<u64>, u64) {
+        let in_period = |percent: u64, period: u64| percent * period / 100;
+        match self.cpu_percent {
+            Some(percent) if in_period(percent, CPU_PERIOD_US) < LEAST_QUOTA_US => {
+                let quota = in_period(percent, LONG_CPU_PERIOD_US);
+                (Some(quota), LONG_CPU_PERIOD_US)
+            }
+            percent => {
+                let quota = percent.map(|percent| in_period(percent, CPU_PERIOD_US));
+                (quota, CPU_PERIOD_US)
+            }
+        }
+    }
+
     /// What [`Directories::found`] should find.
     pub(super) fn expected(
         &self,
@@ -317,8 +338,8 @@ impl Wanted {
             (Bound::CpuWeight, Some(Version::V1)) => shown_shares(shares(self.cpu_weight)),
             (Bound::CpuWeight, _) => number(Some(self.cpu_weight)),
             (Bound::CpuQuota, _) => {
-                let quota = self.cpu_percent.map(|n| n * QUOTA_US_PER_PERCENT);
-                shown_quota(quota, CPU_PERIOD_US)
+                let (quota, period) = self.cpu_quota();
+                shown_quota(quota, period)
             }
             (Bound::Processors, version) => {
                 listed(&self.processors, version, c"cpuset.cpus", placements)?

@@ -39,7 +39,8 @@ pub struct CgroupLimits {
     /// them: 100 is one of them.
     ///
     /// # Units
-    /// Hundredths of one processor, in each tenth of a second.
+    /// Hundredths of one processor, in each fiftieth of a second; less than 5
+    /// in each tenth.
     pub cpu_percent_max: u64,
     /// The processors that it may run on. `None`: those of the cgroup above.
     #[serde(skip_serializing_if = "Option::is_none")]

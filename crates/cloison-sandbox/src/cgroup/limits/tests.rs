@@ -164,7 +164,7 @@ fn each_default_is_written_in_both_versions() {
             "memory.swap.max=0",
             "pids.max=512",
             "cpu.weight=100",
-            "cpu.max=100000 100000",
+            "cpu.max=20000 20000",
         ]
     );
     assert_eq!(
@@ -175,13 +175,44 @@ fn each_default_is_written_in_both_versions() {
             "memory.memsw.limit_in_bytes=536870912",
             "pids.max=512",
             "cpu.shares=1024",
-            "cpu.cfs_period_us=100000",
-            "cpu.cfs_quota_us=100000",
+            "cpu.cfs_period_us=20000",
+            "cpu.cfs_quota_us=20000",
         ]
     );
     for version in [Version::V1, Version::V2] {
         assert_eq!(texts(&wanted, version, Some(&wanted)), [""; 0]);
     }
+}
+
+#[test]
+fn small_quota_is_counted_in_a_longer_time() {
+    let of = |cpu_percent_max| {
+        let limits = CgroupLimits {
+            cpu_percent_max,
+            ..CgroupLimits::default()
+        };
+        Wanted::of(&limits).unwrap()
+    };
+    let written = |wanted: &Wanted, version, before: &Wanted| {
+        let texts = texts(wanted, version, Some(before));
+        texts.join(" ")
+    };
+    let (small, least, usual) = (of(4), of(5), of(100));
+    let v2 = Version::V2;
+    assert_eq!(written(&small, v2, &usual), "cpu.max=4000 100000");
+    assert_eq!(written(&least, v2, &usual), "cpu.max=1000 20000");
+    // Where the time changes, the old quota is never read in the new one.
+    let period = |us| format!("cpu.cfs_period_us={us}");
+    let quota = |us| format!("cpu.cfs_quota_us={us}");
+    let v1 = Version::V1;
+    assert_eq!(
+        written(&usual, v1, &small),
+        [quota("-1"), period("20000"), quota("20000")].join(" ")
+    );
+    assert_eq!(
+        written(&usual, v1, &least),
+        [period("20000"), quota("20000")].join(" ")
+    );
 }
 
 #[test]

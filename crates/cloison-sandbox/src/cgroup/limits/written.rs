@@ -5,9 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
-use super::{
-    Bound, CPU_PERIOD_US, MAX, QUOTA_US_PER_PERCENT, THROTTLES, WEIGHT, Wanted, io_line, shares,
-};
+use super::{Bound, MAX, THROTTLES, WEIGHT, Wanted, io_line, shares};
 use crate::cgroup::placement::{Placement, keeper, read, write};
 use crate::cgroup::{CgroupError, Version};
 
@@ -75,7 +73,7 @@ impl Wanted {
         }
         let max = |limit: Option<u64>| limit.map_or_else(|| MAX.to_owned(), |n| n.to_string());
         let or_none = |limit: Option<u64>| limit.map_or_else(|| "-1".to_owned(), |n| n.to_string());
-        let quota = self.cpu_percent.map(|n| n * QUOTA_US_PER_PERCENT);
+        let (quota, period) = self.cpu_quota();
         let own = |file, text: String| (file, Text::Own(text));
         let list = |file, list: &Option<String>, before: Option<&Option<String>>| match list {
             Some(list) => vec![(file, Text::Own(list.clone()))],
@@ -103,12 +101,19 @@ impl Wanted {
             (Bound::CpuWeight, Version::V2) => {
                 vec![own(c"cpu.weight", self.cpu_weight.to_string())]
             }
-            (Bound::CpuQuota, Version::V1) => vec![
-                own(c"cpu.cfs_period_us", CPU_PERIOD_US.to_string()),
-                own(c"cpu.cfs_quota_us", or_none(quota)),
-            ],
+            (Bound::CpuQuota, Version::V1) => {
+                // The old quota in the new period could be more than the
+                // cgroup above has, which refuses it.
+                let moves = before.is_some_and(|before| before.cpu_quota().1 != period);
+                let free = moves.then(|| own(c"cpu.cfs_quota_us", or_none(None)));
+                let written = [
+                    own(c"cpu.cfs_period_us", period.to_string()),
+                    own(c"cpu.cfs_quota_us", or_none(quota)),
+                ];
+                free.into_iter().chain(written).collect()
+            }
             (Bound::CpuQuota, Version::V2) => {
-                vec![own(c"cpu.max", format!("{} {CPU_PERIOD_US}", max(quota)))]
+                vec![own(c"cpu.max", format!("{} {period}", max(quota)))]
             }
             (Bound::Processors, _) => {
                 let before = before.map(|before| &before.processors);
