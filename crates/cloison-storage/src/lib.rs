@@ -1,0 +1,5 @@
+//! One tenant's trees, volumes and images, on descriptors.
+//!
+//! This crate is mechanism: it knows ids and directories, no tenant. Nothing in
+//! it resolves a path that a tenant can influence by name: everything is opened
+//! beneath a descriptor, and no link is followed.

@@ -1,0 +1,15 @@
+//! Tenants on one host: who is who, and what is theirs.
+//!
+//! This crate is policy. A host knows its tenants; each owns a [`Block`] of
+//! ids that nobody else has, a storage root, and servers. How a server is
+//! enclosed is `cloison-sandbox`'s, how its trees are kept `cloison-storage`'s.
+
+mod error;
+mod ids;
+mod names;
+mod state;
+
+pub use error::Error;
+pub use ids::{Block, Clash, Documented, Pool, PoolError, Slot, SlotError, clashes};
+pub use names::{NameError, ServerId, ServerName, TenantName};
+pub use state::{Exclusive, StateDirectory};
