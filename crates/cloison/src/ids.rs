@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(Pool::new(0, 2_097_151), Err(PoolError::Reserved));
         assert_eq!(Pool::new(65_536, u32::MAX), Err(PoolError::Reserved));
         assert_eq!(Pool::new(65_536, 131_071), Err(PoolError::TooSmall));
-        assert_eq!(Pool::new(131_072, 65_535), Err(PoolError::TooSmall));
+        assert_eq!(Pool::new(131_072, 65_535), Err(PoolError::Reserved));
         assert_eq!(
             Pool::new(65_536, 4_294_836_223).map(|pool| pool.blocks().count()),
             Ok(4095)
