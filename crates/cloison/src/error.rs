@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::settings::FileError;
+
 /// Why something was not done. Nothing of it was done then.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -17,6 +19,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A file of settings is refused.
+    #[error(transparent)]
+    File(#[from] Box<FileError>),
     /// The directory of state is not safe to keep state in.
     #[error("{} is not safe to keep state in: {reason}", path.display())]
     UnsafeState {
@@ -54,6 +59,12 @@ pub enum Error {
     Locked(PathBuf),
 }
 
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        Box::new(error).into()
+    }
+}
+
 /// Names what was done to a path.
 pub(crate) fn at(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
     let path = path.into();
@@ -79,7 +90,7 @@ impl Error {
                  this host"
             }
             Self::Locked(_) => "look who holds it: `lslocks`",
-            Self::Path { .. } => return None,
+            Self::File(_) | Self::Path { .. } => return None,
         })
     }
 }

@@ -7,9 +7,10 @@
 mod error;
 mod ids;
 mod names;
+pub mod settings;
 mod state;
 
 pub use error::Error;
 pub use ids::{Block, Clash, Documented, Pool, PoolError, Slot, SlotError, clashes};
-pub use names::{NameError, ServerId, ServerName, TenantName};
+pub use names::{NameError, ServerId, ServerName, TenantName, TreeName};
 pub use state::{Exclusive, StateDirectory};

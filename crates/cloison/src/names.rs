@@ -30,6 +30,11 @@ pub struct TenantName(String);
 #[serde(try_from = "String", into = "String")]
 pub struct ServerName(String);
 
+/// The name of a tree of files among those of its tenant, as a [`TenantName`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TreeName(String);
+
 fn checked(name: String) -> Result<String, NameError> {
     let is_short = name.len() <= BYTES_MAX;
     let is_safe = SandboxName::new(name.as_str()).is_ok();
@@ -90,6 +95,7 @@ macro_rules! name {
 
 name!(TenantName);
 name!(ServerName);
+name!(TreeName);
 
 /// A server of a host: `TENANT/SERVER`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -4,12 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use cloison::settings::FileError;
 use cloison_sandbox::{IdRange, KernelError, PostureError, SandboxName, SandboxNameError};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use crate::pool::Clash;
-use crate::settings::FileError;
+use crate::settings::Shown;
 
 /// The sandbox could not be started, or the question not be answered.
 pub(crate) const EXIT_OURS: u8 = 125;
@@ -23,7 +24,10 @@ pub(crate) const EXIT_NOT_FOUND: u8 = 127;
 pub(crate) enum Error {
     /// A file of settings is refused: it shows the place itself.
     #[error(transparent)]
-    File(#[from] Box<FileError>),
+    File(Box<Shown>),
+    /// The library of tenants refused, or a step failed.
+    #[error(transparent)]
+    Host(cloison::Error),
     /// The library refused, or a step failed.
     #[error("the sandbox was not started")]
     Start(#[source] cloison_sandbox::Error),
@@ -124,6 +128,30 @@ pub(crate) enum Error {
     Output(#[source] io::Error),
 }
 
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        Self::File(Box::new(error.into()))
+    }
+}
+
+impl From<cloison::Error> for Error {
+    fn from(error: cloison::Error) -> Self {
+        match error {
+            cloison::Error::File(error) => (*error).into(),
+            cloison::Error::Path {
+                doing,
+                path,
+                source,
+            } => Self::Path {
+                doing,
+                path,
+                source,
+            },
+            error => Self::Host(error),
+        }
+    }
+}
+
 impl Error {
     /// The exit code for it.
     pub(crate) fn exit_code(&self) -> u8 {
@@ -161,6 +189,7 @@ impl Error {
             Self::LauncherStays { .. } => {
                 "end that launcher: what it left is removed at the next start"
             }
+            Self::Host(error) => return error.remedy().map(str::to_owned),
             Self::NoCommand => {
                 "give one: `cloison run ls /`, or a FILE.toml; `cloison run --help` has more"
             }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 
+use cloison::settings::SettingsFile;
 use cloison_sandbox::{
     Access, Hierarchies, Init, Io, Layer, NetworkNamespace, Plan, Prepared, Refused, Root, Sandbox,
     SandboxName, Spec,
@@ -16,7 +17,7 @@ use serde::Serialize;
 use crate::attend::{Connection, hand_on, streams_wanted, wait_for_output};
 use crate::error::{Error, at};
 use crate::report::say_json;
-use crate::settings::{self, Source};
+use crate::settings;
 use crate::signals::Signals;
 use crate::state::State;
 use crate::{cli, kernel, lookup, pool, terminal};
@@ -33,10 +34,10 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     // Until here it ends this process as any: a file may be one without end.
     let mut signals = Signals::take()?;
     let refused = |error| match (error, &source) {
-        (cloison_sandbox::Error::Refused(refused), Some(source)) => source.refused(&refused),
+        (cloison_sandbox::Error::Refused(refused), Some(source)) => source.refused(&refused).into(),
         (error, Some(source)) => source
             .placed(&error)
-            .unwrap_or_else(|| kernel::explained(error, &waivers)),
+            .map_or_else(|| kernel::explained(error, &waivers), Into::into),
         (error, None) => kernel::explained(error, &waivers),
     };
     // Before anything is made.
@@ -54,7 +55,7 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
         })?;
     lookup::settle(&mut spec).map_err(|error| match (&error, &source) {
         (Error::Root { path, source: why }, Some(source)) => {
-            source.unusable(path, why.desc()).unwrap_or(error)
+            source.unusable(path, why.desc()).map_or(error, Into::into)
         }
         _ => error,
     })?;
@@ -153,11 +154,11 @@ fn check(spec: &Spec) -> Result<(), Refused> {
 }
 
 /// The spec: what the command line says before what the file says.
-fn settle(options: &cli::Run) -> Result<(Spec, Option<Source>), Error> {
+fn settle(options: &cli::Run) -> Result<(Spec, Option<SettingsFile>), Error> {
     let (mut spec, source) = match &options.file {
         Some(file) => {
-            let (spec, source) = settings::spec(file)?;
-            (spec, Some(source))
+            let source = SettingsFile::read(file)?;
+            (source.spec()?, Some(source))
         }
         None if options.command.is_empty() => return Err(Error::NoCommand),
         None => (bare()?, None),
