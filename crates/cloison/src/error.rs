@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use cloison_sandbox::{CgroupError, IdRange, SandboxName};
+use nix::errno::Errno;
+
 use crate::settings::FileError;
 
 /// Why something was not done. Nothing of it was done then.
@@ -54,9 +57,78 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A sandbox of that name runs already.
+    #[error("a sandbox named {name} runs already: its launcher is process {launcher}")]
+    NameTaken {
+        /// The name.
+        name: SandboxName,
+        /// Who launched it.
+        launcher: i32,
+    },
+    /// Another sandbox that runs has these ids.
+    #[error("the ids from {} belong to another sandbox that runs", .0.first())]
+    IdsTaken(IdRange),
+    /// No range of ids is free.
+    #[error("every range of ids of the pool belongs to a sandbox that runs")]
+    PoolExhausted,
+    /// No sandbox of that name runs.
+    #[error("no sandbox named {0} runs")]
+    NoSandbox(SandboxName),
+    /// It is being launched.
+    #[error("the sandbox {0} is being launched, and does not run yet")]
+    BeingLaunched(SandboxName),
+    /// Nothing was ever launched with this directory.
+    #[error("there is no directory {}, in which records would be", .0.display())]
+    NoState(PathBuf),
+    /// What died left something that cannot be removed.
+    #[error("what a dead launcher left of the sandbox {name} cannot be removed")]
+    Remains {
+        /// Of which sandbox.
+        name: SandboxName,
+        /// Why.
+        source: CgroupError,
+    },
+    /// The sandbox runs, or ran, and could not be handled.
+    #[error("the sandbox {name} is out of control")]
+    Control {
+        /// Which.
+        name: SandboxName,
+        /// Why.
+        source: cloison_sandbox::Error,
+    },
+    /// It was killed and has not ended.
+    #[error("the sandbox {0} was killed and does not end: a process of it is stuck in the kernel")]
+    StaysAlive(SandboxName),
+    /// It was killed and cannot end.
+    #[error("the sandbox {0} was killed and cannot end: somebody keeps it frozen")]
+    KeptFrozen(SandboxName),
+    /// It has ended, and its launcher has not noticed.
+    #[error("the sandbox {name} has ended, but its launcher, process {launcher}, stays")]
+    LauncherStays {
+        /// Which.
+        name: SandboxName,
+        /// The launcher.
+        launcher: i32,
+    },
+    /// The socket for `exec` could not be made.
+    #[error("a socket to listen for commands was not made")]
+    ExecListener(#[source] cloison_sandbox::ExecError),
+    /// A call of the kernel's failed.
+    #[error("{doing} failed")]
+    System {
+        /// What was to be done.
+        doing: &'static str,
+        /// What it said.
+        source: Errno,
+    },
     /// Somebody else has changed the state for too long.
     #[error("another process has held {} for too long", .0.display())]
     Locked(PathBuf),
+}
+
+/// Names the call that failed.
+pub(crate) fn call(doing: &'static str) -> impl FnOnce(Errno) -> Error {
+    move |source| Error::System { doing, source }
 }
 
 impl From<FileError> for Error {
@@ -89,8 +161,28 @@ impl Error {
                 "each host has a state of its own: name another directory, or bring back that of \
                  this host"
             }
+            Self::NameTaken { .. } => "choose another name, or end that one first",
+            Self::IdsTaken(_) => "leave `ids` out of the file: a free range is taken then",
+            Self::PoolExhausted => "end a sandbox first: a host has room for 4094",
+            Self::BeingLaunched(_) => "again in a moment; or end its launcher",
+            Self::NoState(_) => "name the directory that its launcher was given: --state DIR",
+            Self::StaysAlive(_) => "see what it waits for: `cat /proc/PID/stack`; then again",
+            Self::KeptFrozen(_)
+            | Self::Control {
+                source: cloison_sandbox::Error::KeptFrozen(_),
+                ..
+            } => "end what freezes it, or thaw the cgroup above it; then again",
+            Self::LauncherStays { .. } => {
+                "end that launcher: what it left is removed at the next start"
+            }
             Self::Locked(_) => "look who holds it: `lslocks`",
-            Self::File(_) | Self::Path { .. } => return None,
+            Self::File(_)
+            | Self::Path { .. }
+            | Self::NoSandbox(_)
+            | Self::Remains { .. }
+            | Self::Control { .. }
+            | Self::ExecListener(_)
+            | Self::System { .. } => return None,
         })
     }
 }

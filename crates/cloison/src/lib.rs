@@ -7,6 +7,7 @@
 mod error;
 mod ids;
 mod names;
+pub mod runtime;
 pub mod settings;
 mod state;
 

@@ -327,7 +327,7 @@ pub(crate) struct State {
         id = "state",
         long = "state",
         value_name = "DIR",
-        default_value = crate::state::DEFAULT
+        default_value = cloison::runtime::DEFAULT
     )]
     pub(crate) directory: PathBuf,
 }

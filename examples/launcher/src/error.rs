@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use cloison::settings::FileError;
-use cloison_sandbox::{IdRange, KernelError, PostureError, SandboxName, SandboxNameError};
+use cloison_sandbox::{KernelError, PostureError, SandboxName, SandboxNameError};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
@@ -31,12 +31,6 @@ pub(crate) enum Error {
     /// The library refused, or a step failed.
     #[error("the sandbox was not started")]
     Start(#[source] cloison_sandbox::Error),
-    /// The sandbox runs, or ran, and could not be handled.
-    #[error("the sandbox {name} is out of control")]
-    Control {
-        name: SandboxName,
-        source: cloison_sandbox::Error,
-    },
     /// A second command was not started in it.
     #[error("`{program}` was not started in the sandbox {name}")]
     Exec {
@@ -46,15 +40,6 @@ pub(crate) enum Error {
     },
     #[error("the sandbox {0} ended while the command ran")]
     EndedAround(SandboxName),
-    #[error("the sandbox {0} was killed and does not end: a process of it is stuck in the kernel")]
-    StaysAlive(SandboxName),
-    #[error("the sandbox {0} was killed and cannot end: somebody keeps it frozen")]
-    KeptFrozen(SandboxName),
-    #[error("the sandbox {name} has ended, but its launcher, process {launcher}, stays")]
-    LauncherStays { name: SandboxName, launcher: i32 },
-    /// The socket for `exec` could not be made.
-    #[error("a socket to listen for commands was not made")]
-    ExecListener(#[source] cloison_sandbox::ExecError),
     #[error("the kernel could not be asked what it can do")]
     Kernel(#[from] KernelError),
     #[error("no command is given")]
@@ -70,12 +55,6 @@ pub(crate) enum Error {
     },
     #[error("the root {} cannot be opened", path.display())]
     Root { path: PathBuf, source: Errno },
-    #[error("a sandbox named {name} runs already: its launcher is process {launcher}")]
-    NameTaken { name: SandboxName, launcher: i32 },
-    #[error("the ids from {} belong to another sandbox that runs", .0.first())]
-    IdsTaken(IdRange),
-    #[error("every range of ids of the pool belongs to a sandbox that runs")]
-    PoolExhausted,
     #[error("the ids of sandboxes clash with the host's own")]
     Clash(#[from] Clash),
     /// A file or folder of ours, or one that we read, refused.
@@ -85,19 +64,6 @@ pub(crate) enum Error {
         path: PathBuf,
         source: io::Error,
     },
-    /// A record that this program did not write so.
-    #[error("{} is not a record of this program, or is damaged", path.display())]
-    Torn {
-        path: PathBuf,
-        source: Option<serde_json::Error>,
-    },
-    #[error("{} is not safe to keep records in: {reason}", path.display())]
-    UnsafeState { path: PathBuf, reason: &'static str },
-    #[error("what a dead launcher left of the sandbox {name} cannot be removed")]
-    Remains {
-        name: SandboxName,
-        source: cloison_sandbox::CgroupError,
-    },
     #[error("listening on {address} failed")]
     Listen {
         address: SocketAddr,
@@ -106,20 +72,12 @@ pub(crate) enum Error {
     /// A signal came before the sandbox ran.
     #[error("ended by {0} before the sandbox was started")]
     Signalled(Signal),
-    #[error("another launcher has held {} for too long", .0.display())]
-    Locked(PathBuf),
     #[error("{doing} failed")]
     System { doing: &'static str, source: Errno },
     #[error("the exit status is not known: the process that would tell it was ended")]
     StatusUnknown,
     #[error("a name is refused")]
     Name(#[from] SandboxNameError),
-    #[error("no sandbox named {0} runs")]
-    NoSandbox(SandboxName),
-    #[error("the sandbox {0} is being launched, and does not run yet")]
-    BeingLaunched(SandboxName),
-    #[error("there is no directory {}, in which records would be", .0.display())]
-    NoState(PathBuf),
     #[error("process {0} ended while it was looked at")]
     Ended(i32),
     #[error("the process cannot be looked at")]
@@ -168,7 +126,9 @@ impl Error {
                 _ => EXIT_OURS,
             },
             Self::Signalled(signal) => u8::try_from(128 + *signal as i32).unwrap_or(EXIT_OURS),
-            Self::NoSandbox(_) | Self::Ended(_) | Self::Posture(PostureError::Gone(_)) => 1,
+            Self::Host(cloison::Error::NoSandbox(_))
+            | Self::Ended(_)
+            | Self::Posture(PostureError::Gone(_)) => 1,
             _ => EXIT_OURS,
         }
     }
@@ -178,33 +138,23 @@ impl Error {
         let fixed = match self {
             Self::Start(cloison_sandbox::Error::Unavailable(missing)) => missing.remedy,
             Self::Exec { source, .. } => return exec_remedy(source).map(str::to_owned),
-            Self::KeptFrozen(_)
-            | Self::Control {
-                source: cloison_sandbox::Error::KeptFrozen(_),
-                ..
-            } => "end what freezes it, or thaw the cgroup above it; then again",
-            Self::BeingLaunched(_) => "again in a moment; or end its launcher",
-            Self::NoState(_) => "name the directory that its launcher was given: --state DIR",
-            Self::StaysAlive(_) => "see what it waits for: `cat /proc/PID/stack`; then again",
-            Self::LauncherStays { .. } => {
-                "end that launcher: what it left is removed at the next start"
-            }
-            Self::Host(error) => return error.remedy().map(str::to_owned),
             Self::NoCommand => {
                 "give one: `cloison run ls /`, or a FILE.toml; `cloison run --help` has more"
             }
             Self::NotOnPath(_) => "name the program by its whole path inside the sandbox",
-            Self::NameTaken { .. } => "choose another with --name, or end that one first",
-            Self::IdsTaken(_) => "leave `ids` out of the file: a free range is taken then",
-            Self::PoolExhausted => "end a sandbox first: a host has room for 4094",
+            Self::Host(cloison::Error::NameTaken { .. }) => {
+                "choose another with --name, or end that one first"
+            }
             Self::Clash(_) => {
                 "change that line: the ids from 1879048192 to 2147352575 belong to sandboxes"
             }
-            Self::Torn { .. } => {
+            Self::Host(cloison::Error::Torn { .. }) => {
                 "see that nothing of that sandbox runs, then remove the file; nothing is guessed"
             }
-            Self::Locked(_) => "look who holds it: `lslocks`; the next start tidies up",
-            Self::UnsafeState { .. } => "name a directory that only root can enter: --state DIR",
+            Self::Host(cloison::Error::UnsafeState { .. }) => {
+                "name a directory that only root can enter: --state DIR"
+            }
+            Self::Host(error) => return error.remedy().map(str::to_owned),
             _ => return None,
         };
         Some(fixed.to_owned())

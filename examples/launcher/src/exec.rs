@@ -1,14 +1,13 @@
 //! `cloison exec`: a second command in a running sandbox.
 
+use cloison::runtime::{Running, Runtime};
 use cloison_sandbox::{ExecError, ExecSocket, ExitStatus};
 
 use crate::attend::{Connection, hand_on, streams_wanted, wait_for_own_output};
 use crate::cli;
 use crate::error::Error;
 use crate::run::plain_environment;
-use crate::running::Running;
 use crate::signals::Signals;
-use crate::state::State;
 
 /// Starts the command and gives its exit code.
 pub(crate) fn exec(options: cli::Exec) -> Result<u8, Error> {
@@ -30,7 +29,7 @@ pub(crate) fn exec(options: cli::Exec) -> Result<u8, Error> {
         source,
     };
     let (streams, ends) = streams_wanted()?;
-    let socket = ExecSocket::at(State::exec_path(directory, name));
+    let socket = ExecSocket::at(Runtime::exec_path(directory, name));
     let mut execution = socket.start(&exec, streams).map_err(failed)?;
     let Connection { ends, terminal } = Connection::make(execution.take_terminal(), ends)?;
     let carried = ends.carry()?;

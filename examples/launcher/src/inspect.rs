@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use cloison::runtime::{Record, Running, Runtime};
 use cloison_sandbox::cgroup::Usage;
 use cloison_sandbox::posture::{Knowledge, Reason};
 use cloison_sandbox::{Cgroup, CgroupError, Posture, PostureError, Vantage};
@@ -16,8 +17,6 @@ use serde::Serialize;
 use crate::cli::{self, Target};
 use crate::error::{Error, at, call};
 use crate::report::{escaped, print, print_json};
-use crate::running::Running;
-use crate::state::{Record, State};
 
 /// What `inspect` found.
 #[derive(Serialize)]
@@ -50,10 +49,12 @@ pub(crate) fn inspect(options: &cli::Inspect) -> Result<u8, Error> {
         Target::Pid(pid) => {
             let pidfd = open_process(*pid)?;
             // Asked after the descriptor was opened: it is the one written down.
-            (*pid, pidfd, State::find_process(directory, *pid)?)
+            (*pid, pidfd, Runtime::find_process(directory, *pid)?)
         }
         Target::Name(name) => {
-            let Running { record, pid, pidfd } = Running::find(directory, name)?;
+            let Running {
+                record, pid, pidfd, ..
+            } = Running::find(directory, name)?;
             (pid, pidfd, Some(record))
         }
     };
@@ -124,20 +125,20 @@ fn read(pid: i32) -> Result<Posture, Error> {
 /// What its cgroup uses, and whether it runs or stands still, where one can be
 /// seen.
 fn cgroup(record: &Record) -> Result<Option<(Usage, Option<&'static str>)>, Error> {
-    let failed = |source| Error::Remains {
+    let failed = |source| cloison::Error::Remains {
         name: record.name.clone(),
         source,
     };
     let cgroup = match Cgroup::take_over_noted(&record.name, &record.cgroups) {
         Ok(cgroup) => cgroup,
         Err(CgroupError::Absent { .. } | CgroupError::NotVisible { .. }) => return Ok(None),
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(failed(error).into()),
     };
     let state = match cgroup.is_frozen() {
         Ok(true) => Some("frozen"),
         Ok(false) => Some("running"),
         Err(CgroupError::NoFreezer) => None,
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(failed(error).into()),
     };
     let usage = cgroup.usage().map_err(failed)?;
     Ok(Some((usage, state)))

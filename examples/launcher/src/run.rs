@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 
+use cloison::runtime::{Keeper, Runtime, Wanted};
 use cloison::settings::SettingsFile;
 use cloison_sandbox::{
-    Access, Hierarchies, Init, Io, Layer, NetworkNamespace, Plan, Prepared, Refused, Root, Sandbox,
-    SandboxName, Spec,
+    Access, Hierarchies, IdRange, Init, Io, Layer, NetworkNamespace, Plan, Prepared, Refused, Root,
+    Sandbox, SandboxName, Spec,
 };
 use nix::errno::Errno;
 use serde::Serialize;
@@ -19,7 +20,6 @@ use crate::error::{Error, at};
 use crate::report::say_json;
 use crate::settings;
 use crate::signals::Signals;
-use crate::state::State;
 use crate::{cli, kernel, lookup, pool, terminal};
 
 use listen::{Listeners, Relays};
@@ -78,9 +78,12 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     }
     let listeners = Listeners::open(&options.listen)?;
     let hierarchies = Hierarchies::find().map_err(|error| refused(error.into()))?;
-    let state = State::open(&options.state.directory)?;
-    let exclusive = state.lock(|| signals.ending())?;
-    let mut registration = state.register(exclusive, &spec.name, spec.ids, &hierarchies)?;
+    let runtime = Runtime::open(&options.state.directory)?;
+    let exclusive = runtime.lock(|| signals.ending())?;
+    let pool: Vec<IdRange> = pool::ranges().collect();
+    let wanted = spec.ids.map_or(Wanted::OneOf(&pool), Wanted::Ids);
+    let keeper = Keeper::Launcher;
+    let mut registration = runtime.register(exclusive, &spec.name, wanted, keeper, &hierarchies)?;
     spec.ids = Some(registration.ids());
 
     let mut prepared = Prepared::beneath(&hierarchies, &spec).map_err(&refused)?;
@@ -212,9 +215,11 @@ fn attend(
     connection: Connection,
     signals: &mut Signals,
 ) -> Result<u8, Error> {
-    let out_of_control = |source| Error::Control {
-        name: name.clone(),
-        source,
+    let out_of_control = |source| {
+        Error::from(cloison::Error::Control {
+            name: name.clone(),
+            source,
+        })
     };
     let Connection { ends, terminal } = connection;
     let carried = match ends.carry() {

@@ -15,15 +15,19 @@ const END_TIMEOUT_MS: u16 = 2000;
 /// A process by its number and the time of its start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Process {
-    pub(crate) pid: i32,
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
     /// In clock ticks since the boot.
-    pub(crate) start_time: u64,
+    pub start_time: u64,
 }
 
 impl Process {
     /// The living process `pid`.
-    pub(crate) fn find(pid: i32) -> Result<Self, Errno> {
+    ///
+    /// # Errors
+    /// `ESRCH`: there is none.
+    pub fn find(pid: i32) -> Result<Self, Errno> {
         let (state, start_time) = stat(pid)?;
         if matches!(state, b'Z' | b'X') {
             return Err(Errno::ESRCH);
@@ -32,7 +36,10 @@ impl Process {
     }
 
     /// Whether it still lives.
-    pub(crate) fn lives(&self) -> Result<bool, Errno> {
+    ///
+    /// # Errors
+    /// What the kernel said of its proc.
+    pub fn lives(&self) -> Result<bool, Errno> {
         match Self::find(self.pid) {
             Ok(found) => Ok(found == *self),
             Err(Errno::ESRCH) => Ok(false),
@@ -41,7 +48,10 @@ impl Process {
     }
 
     /// A descriptor of it, which cannot be another's; none if it has ended.
-    pub(crate) fn open(&self) -> Result<Option<OwnedFd>, Errno> {
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn open(&self) -> Result<Option<OwnedFd>, Errno> {
         let Some(pid) = Pid::from_raw(self.pid) else {
             return Ok(None);
         };

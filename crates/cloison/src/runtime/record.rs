@@ -18,20 +18,29 @@ const VERSION: u32 = 1;
 /// One sandbox that runs, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Record {
+pub struct Record {
     version: u32,
     /// The boot in which the numbers of processes count.
     boot_id: String,
-    pub(crate) name: SandboxName,
-    pub(crate) ids: IdRange,
-    pub(crate) launcher: Process,
+    /// Its name.
+    pub name: SandboxName,
+    /// Its ids on the host.
+    pub ids: IdRange,
+    /// Who launched it.
+    pub launcher: Process,
+    /// Whether it runs on when its launcher has ended.
+    #[serde(default)]
+    pub stays: bool,
+    /// Whether somebody is ending it.
+    #[serde(default)]
+    pub is_stopping: bool,
     /// Its process 1, once there is one.
-    pub(crate) sandbox: Option<Process>,
+    pub sandbox: Option<Process>,
     /// Its cgroup in each hierarchy, made or about to be, as the launcher
     /// sees it.
-    pub(crate) cgroups: BTreeMap<Hierarchy, String>,
+    pub cgroups: BTreeMap<Hierarchy, String>,
     /// What it said of itself while it was held: the field and its value.
-    pub(crate) self_reported: BTreeMap<String, String>,
+    pub self_reported: BTreeMap<String, String>,
 }
 
 /// Where the record of `name` is.
@@ -44,6 +53,7 @@ impl Record {
     pub(super) fn new(
         name: SandboxName,
         ids: IdRange,
+        stays: bool,
         cgroups: BTreeMap<Hierarchy, String>,
     ) -> Result<Self, Error> {
         let launcher = Process::find(nix::unistd::getpid().as_raw());
@@ -53,6 +63,8 @@ impl Record {
             name,
             ids,
             launcher: launcher.map_err(call("reading our own start time"))?,
+            stays,
+            is_stopping: false,
             sandbox: None,
             cgroups,
             self_reported: BTreeMap::new(),
@@ -116,7 +128,10 @@ impl Record {
     }
 
     /// Whether the launcher that wrote it still lives.
-    pub(crate) fn launcher_lives(&self) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Path`], [`Error::System`].
+    pub fn launcher_lives(&self) -> Result<bool, Error> {
         let lives = || {
             self.launcher
                 .lives()
@@ -126,9 +141,17 @@ impl Record {
     }
 
     /// Whether its process 1 still lives.
-    pub(crate) fn sandbox_lives(&self) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Path`], [`Error::System`].
+    pub fn sandbox_lives(&self) -> Result<bool, Error> {
         let lives = |process: &Process| process.lives().map_err(call("looking for a sandbox"));
         Ok(self.is_of_this_boot()? && self.sandbox.as_ref().map_or(Ok(false), lives)?)
+    }
+
+    /// Whether it, and its ids, are in use: its sandbox lives, or is about to.
+    pub(super) fn counts(&self) -> Result<bool, Error> {
+        Ok(self.launcher_lives()? || (self.stays && self.sandbox_lives()?))
     }
 
     pub(super) fn is_of_this_boot(&self) -> Result<bool, Error> {

@@ -6,21 +6,28 @@ use std::path::Path;
 use cloison_sandbox::{Cgroup, CgroupError, SandboxName};
 
 use crate::error::{Error, call};
-use crate::state::{Record, State};
+use crate::runtime::{Record, Runtime};
 
 /// What is written down of a sandbox, and its process 1, which cannot be
 /// another's.
-pub(crate) struct Running {
-    pub(crate) record: Record,
-    pub(crate) pid: i32,
-    pub(crate) pidfd: OwnedFd,
+#[derive(Debug)]
+pub struct Running {
+    /// What is written down.
+    pub record: Record,
+    /// The number of its process 1.
+    pub pid: i32,
+    /// A descriptor of it.
+    pub pidfd: OwnedFd,
 }
 
 impl Running {
-    /// The sandbox `name`, if it runs.
-    pub(crate) fn find(directory: &Path, name: &SandboxName) -> Result<Self, Error> {
+    /// The sandbox `name` beneath `directory`, if it runs.
+    ///
+    /// # Errors
+    /// [`Error::NoSandbox`], [`Error::BeingLaunched`], [`Error::NoState`].
+    pub fn find(directory: &Path, name: &SandboxName) -> Result<Self, Error> {
         let absent = || Error::NoSandbox(name.clone());
-        let record = State::find(directory, name)?.ok_or_else(absent)?;
+        let record = Runtime::find(directory, name)?.ok_or_else(absent)?;
         let Some(process) = &record.sandbox else {
             // Its launcher lives, or it would not have been found.
             return Err(Error::BeingLaunched(name.clone()));
@@ -31,7 +38,10 @@ impl Running {
     }
 
     /// Its cgroup, where it was noted; none if it has ended meanwhile.
-    pub(crate) fn cgroup(&self) -> Result<Option<Cgroup>, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Control`].
+    pub fn cgroup(&self) -> Result<Option<Cgroup>, Error> {
         let record = &self.record;
         match Cgroup::take_over_noted(&record.name, &record.cgroups) {
             Ok(cgroup) => Ok(Some(cgroup)),
@@ -41,13 +51,16 @@ impl Running {
     }
 
     /// The same of one that must not have ended.
-    pub(crate) fn living_cgroup(&self) -> Result<Cgroup, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Control`], [`Error::NoSandbox`].
+    pub fn living_cgroup(&self) -> Result<Cgroup, Error> {
         let absent = || Error::NoSandbox(self.record.name.clone());
         self.cgroup()?.ok_or_else(absent)
     }
 
     /// It could not be handled.
-    pub(crate) fn out_of_control(&self, source: cloison_sandbox::Error) -> Error {
+    pub(super) fn out_of_control(&self, source: cloison_sandbox::Error) -> Error {
         Error::Control {
             name: self.record.name.clone(),
             source,

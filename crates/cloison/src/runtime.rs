@@ -1,12 +1,15 @@
 //! What runs now: one record a name, one lock a range of ids.
 //!
 //! Everything here changes under one lock, held for moments. A range's own
-//! lock is held as long as its sandbox. The record of a launcher that died is
-//! swept at the next start, with all that its sandbox left: so a range is
-//! never handed out while a process still has its ids.
+//! lock is held as long as its launcher keeps it; a sandbox that outlives its
+//! launcher keeps it by its record. What died is swept at the next start, with
+//! all that it left: so a range is never handed out while a process still has
+//! its ids.
 
 mod process;
 mod record;
+mod running;
+mod stop;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -20,11 +23,12 @@ use cloison_sandbox::{Cgroup, CgroupError, ExecListener, Held, Hierarchies, IdRa
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-pub(crate) use process::Process;
-pub(crate) use record::Record;
+pub use process::Process;
+pub use record::Record;
+pub use running::Running;
+pub use stop::Ending;
 
 use crate::error::{Error, at, call};
-use crate::pool;
 
 /// How long between two looks at a lock that somebody has.
 const LOCK_PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -33,25 +37,43 @@ const LOCK_PAUSE_MAX: Duration = Duration::from_millis(20);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where records are when nothing else is said.
-pub(crate) const DEFAULT: &str = "/run/cloison";
+pub const DEFAULT: &str = "/run/cloison";
 
 /// Where the inits of sandboxes listen.
 const EXEC: &str = "exec";
 
 /// A directory that only its owner, this user, can change.
 #[derive(Debug)]
-pub(crate) struct State {
+pub struct Runtime {
     directory: PathBuf,
 }
 
-/// The right to change what is in a [`State`].
+/// Which ids a sandbox is to have.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// These.
+    Ids(IdRange),
+    /// The first of these that nobody has.
+    OneOf(&'a [IdRange]),
+}
+
+/// Until when a sandbox runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// Until its launcher has ended: whoever starts next ends it then.
+    Launcher,
+    /// Until it ends by itself or is ended.
+    Itself,
+}
+
+/// The right to change what is in a [`Runtime`].
 #[derive(Debug)]
-pub(crate) struct Exclusive(#[expect(dead_code, reason = "held for its lock")] Flock<File>);
+pub struct RuntimeLock(#[expect(dead_code, reason = "held for its lock")] Flock<File>);
 
 /// A name and a range of ids that are ours. Dropping it gives both back.
 #[derive(Debug)]
-pub(crate) struct Registration {
-    state: State,
+pub struct Registration {
+    runtime: Runtime,
     record: Record,
     ids: IdRange,
     // Its lock is what keeps the range.
@@ -59,9 +81,13 @@ pub(crate) struct Registration {
     is_over: bool,
 }
 
-impl State {
+impl Runtime {
     /// Opens `directory`, made if it is missing.
-    pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// [`Error::UnsafeState`] where others could change what is in it;
+    /// [`Error::Path`].
+    pub fn open(directory: &Path) -> Result<Self, Error> {
         let make = |path: &Path| {
             DirBuilder::new()
                 .recursive(true)
@@ -94,35 +120,43 @@ impl State {
     }
 
     /// Where the init of `name` listens for commands.
-    pub(crate) fn exec_path(directory: &Path, name: &SandboxName) -> PathBuf {
+    #[must_use]
+    pub fn exec_path(directory: &Path, name: &SandboxName) -> PathBuf {
         directory.join(EXEC).join(name.as_str())
     }
 
-    /// Who launched `name`, as long as that is written down.
-    pub(crate) fn launcher_of(
-        directory: &Path,
-        name: &SandboxName,
-    ) -> Result<Option<Process>, Error> {
+    /// What is written down of `name`, whether or not it lives.
+    ///
+    /// # Errors
+    /// [`Error::Torn`], [`Error::Path`].
+    pub fn written_of(directory: &Path, name: &SandboxName) -> Result<Option<Record>, Error> {
         match Record::read(&record::path(directory, name)) {
-            Ok(record) => Ok(Some(record.launcher)),
+            Ok(record) => Ok(Some(record)),
             Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// Removes what dead launchers left.
-    pub(crate) fn tidy(&self, go_on: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Remains`], [`Error::Torn`], [`Error::Path`]; what `go_on` gives.
+    pub fn tidy<E: From<Error>>(&self, go_on: impl FnMut() -> Result<(), E>) -> Result<(), E> {
         let exclusive = self.lock(go_on)?;
-        self.sweep(&exclusive).map(drop)
+        self.sweep(&exclusive)?;
+        Ok(())
     }
 
     /// The record of `name`, if its launcher lives or its sandbox does.
-    pub(crate) fn find(directory: &Path, name: &SandboxName) -> Result<Option<Record>, Error> {
+    ///
+    /// # Errors
+    /// [`Error::NoState`], [`Error::Torn`], [`Error::Path`].
+    pub fn find(directory: &Path, name: &SandboxName) -> Result<Option<Record>, Error> {
         let path = record::path(directory, name);
         match Record::read(&path) {
             Ok(record) => {
-                let counts = record.sandbox_lives()? || record.launcher_lives()?;
-                Ok(counts.then_some(record))
+                let is_there = record.sandbox_lives()? || record.launcher_lives()?;
+                Ok(is_there.then_some(record))
             }
             Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 // Before the first launch the usual one is not there. Another
@@ -137,7 +171,10 @@ impl State {
     }
 
     /// The record of the sandbox whose process 1 is `pid`, if there is one.
-    pub(crate) fn find_process(directory: &Path, pid: i32) -> Result<Option<Record>, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Path`], [`Error::System`].
+    pub fn find_process(directory: &Path, pid: i32) -> Result<Option<Record>, Error> {
         let entries = match fs::read_dir(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             entries => entries.map_err(at("listing", directory))?,
@@ -163,11 +200,16 @@ impl State {
     /// Takes `name` and a range of ids: `wanted`, or a free one of the pool.
     /// Where the cgroup will be is written down before it is made: whoever
     /// starts next, in whatever cgroup, finds it.
-    pub(crate) fn register(
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`], [`Error::IdsTaken`], [`Error::PoolExhausted`];
+    /// [`Error::Remains`], [`Error::Torn`], [`Error::Path`].
+    pub fn register(
         self,
-        exclusive: Exclusive,
+        exclusive: RuntimeLock,
         name: &SandboxName,
-        wanted: Option<IdRange>,
+        wanted: Wanted<'_>,
+        keeper: Keeper,
         hierarchies: &Hierarchies,
     ) -> Result<Registration, Error> {
         let living = self.sweep(&exclusive)?;
@@ -179,16 +221,21 @@ impl State {
         }
         let in_use = |range: &IdRange| living.iter().any(|record| record.ids == *range);
         let (ids, range) = match wanted {
-            Some(range) if in_use(&range) => return Err(Error::IdsTaken(range)),
-            Some(range) => (range, self.take(range)?.ok_or(Error::IdsTaken(range))?),
-            None => self.take_free(in_use)?,
+            Wanted::Ids(range) if in_use(&range) => return Err(Error::IdsTaken(range)),
+            Wanted::Ids(range) => (range, self.take(range)?.ok_or(Error::IdsTaken(range))?),
+            Wanted::OneOf(ranges) => self.take_free(ranges, in_use)?,
         };
-        let written = Record::new(name.clone(), ids, Cgroup::places(hierarchies, name))
-            .and_then(|record| record.write(&self.directory).map(|()| record));
+        let written = Record::new(
+            name.clone(),
+            ids,
+            keeper == Keeper::Itself,
+            Cgroup::places(hierarchies, name),
+        )
+        .and_then(|record| record.write(&self.directory).map(|()| record));
         match written {
             // Made only now: dropping one takes the lock that is held here.
             Ok(record) => Ok(Registration {
-                state: self,
+                runtime: self,
                 record,
                 ids,
                 _range: range,
@@ -209,7 +256,7 @@ impl State {
         &self,
         name: &SandboxName,
         ids: IdRange,
-        _exclusive: &Exclusive,
+        _exclusive: &RuntimeLock,
     ) -> Result<(), Error> {
         remove(&Self::exec_path(&self.directory, name))?;
         remove(&record::path(&self.directory, name))?;
@@ -218,9 +265,10 @@ impl State {
 
     fn take_free(
         &self,
+        ranges: &[IdRange],
         in_use: impl Fn(&IdRange) -> bool,
     ) -> Result<(IdRange, Flock<File>), Error> {
-        for range in pool::ranges().filter(|range| !in_use(range)) {
+        for range in ranges.iter().copied().filter(|range| !in_use(range)) {
             if let Some(lock) = self.take(range)? {
                 return Ok((range, lock));
             }
@@ -244,18 +292,21 @@ impl State {
 
     /// Waits for the lock as long as `go_on` gives no error. A call that
     /// waits by itself would hear no signal.
-    pub(crate) fn lock(
+    ///
+    /// # Errors
+    /// [`Error::Path`]; what `go_on` gives.
+    pub fn lock<E: From<Error>>(
         &self,
-        mut go_on: impl FnMut() -> Result<(), Error>,
-    ) -> Result<Exclusive, Error> {
+        mut go_on: impl FnMut() -> Result<(), E>,
+    ) -> Result<RuntimeLock, E> {
         let path = self.directory.join("lock");
         let mut file = open_lock(&path)?;
         let mut pause = LOCK_PAUSE_MIN;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Exclusive(lock)),
+                Ok(lock) => return Ok(RuntimeLock(lock)),
                 Err((back, Errno::EINTR | Errno::EWOULDBLOCK)) => file = back,
-                Err((_, errno)) => return Err(at("locking", path)(errno.into())),
+                Err((_, errno)) => return Err(at("locking", path)(errno.into()).into()),
             }
             go_on()?;
             thread::sleep(pause);
@@ -264,7 +315,7 @@ impl State {
     }
 
     /// Removes what dead launchers left; gives the records of the living.
-    fn sweep(&self, _exclusive: &Exclusive) -> Result<Vec<Record>, Error> {
+    fn sweep(&self, _exclusive: &RuntimeLock) -> Result<Vec<Record>, Error> {
         let failed = || at("listing", self.directory.as_path());
         let mut living = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(failed())? {
@@ -281,7 +332,7 @@ impl State {
                 continue;
             }
             let record = Record::read(&path)?;
-            if record.launcher_lives()? {
+            if record.counts()? {
                 living.push(record);
             } else {
                 self.bury(&record)?;
@@ -319,18 +370,25 @@ impl State {
 
 impl Registration {
     /// The range of ids.
-    pub(crate) fn ids(&self) -> IdRange {
+    #[must_use]
+    pub fn ids(&self) -> IdRange {
         self.ids
     }
 
     /// The socket on which its init will listen.
-    pub(crate) fn exec_listener(&self) -> Result<ExecListener, Error> {
-        let path = State::exec_path(&self.state.directory, &self.record.name);
+    ///
+    /// # Errors
+    /// [`Error::ExecListener`].
+    pub fn exec_listener(&self) -> Result<ExecListener, Error> {
+        let path = Runtime::exec_path(&self.runtime.directory, &self.record.name);
         ExecListener::bind(&path).map_err(Error::ExecListener)
     }
 
     /// Writes down the sandbox itself, before it runs anything foreign.
-    pub(crate) fn note(&mut self, held: &Held) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Path`], [`Error::System`].
+    pub fn note(&mut self, held: &Held) -> Result<(), Error> {
         let process = Process::find(held.pid().as_raw());
         self.record.sandbox = Some(process.map_err(call("reading the start time"))?);
         self.record.self_reported = held
@@ -340,23 +398,34 @@ impl Registration {
             .map(|fact| (fact.field().name().to_owned(), fact.value().to_string()))
             .collect();
         self.record.cgroups = held.prepared().cgroup.membership();
-        self.record.write(&self.state.directory)
+        self.record.write(&self.runtime.directory)
     }
 
     /// Gives name and ids back. Nothing of the sandbox is left by now.
-    /// Waits for the lock as [`State::lock`] does; the next start gives back
+    /// Waits for the lock as [`Runtime::lock`] does; the next start gives back
     /// what this one did not.
-    pub(crate) fn finish(mut self, go_on: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Path`]; what `go_on` gives.
+    pub fn finish<E: From<Error>>(mut self, go_on: impl FnMut() -> Result<(), E>) -> Result<(), E> {
         self.remove(go_on)
     }
 
-    fn remove(&mut self, go_on: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
+    /// Leaves the sandbox to itself: from now on it is in use as long as it
+    /// lives.
+    pub fn leave(mut self) {
+        self.is_over = true;
+    }
+
+    fn remove<E: From<Error>>(&mut self, go_on: impl FnMut() -> Result<(), E>) -> Result<(), E> {
         if self.is_over {
             return Ok(());
         }
         self.is_over = true;
-        let exclusive = self.state.lock(go_on)?;
-        self.state.forget(&self.record.name, self.ids, &exclusive)
+        let exclusive = self.runtime.lock(go_on)?;
+        self.runtime
+            .forget(&self.record.name, self.ids, &exclusive)?;
+        Ok(())
     }
 }
 
@@ -365,7 +434,7 @@ impl Drop for Registration {
         // The error that made us drop it is the one to tell of; the next
         // start sweeps what stays.
         let end = Instant::now() + LOCK_TIMEOUT;
-        let path = self.state.directory.join("lock");
+        let path = self.runtime.directory.join("lock");
         let in_time = || {
             let is_in_time = Instant::now() < end;
             is_in_time.then_some(()).ok_or(Error::Locked(path.clone()))
