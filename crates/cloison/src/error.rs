@@ -88,6 +88,9 @@ pub enum Error {
         /// Why.
         source: CgroupError,
     },
+    /// The sandbox was refused, or a step of its launch failed. All is undone.
+    #[error("the sandbox was not started")]
+    Launch(#[source] cloison_sandbox::Error),
     /// The sandbox runs, or ran, and could not be handled.
     #[error("the sandbox {name} is out of control")]
     Control {
@@ -164,6 +167,7 @@ impl Error {
             Self::NameTaken { .. } => "choose another name, or end that one first",
             Self::IdsTaken(_) => "leave `ids` out of the file: a free range is taken then",
             Self::PoolExhausted => "end a sandbox first: a host has room for 4094",
+            Self::Launch(cloison_sandbox::Error::Unavailable(missing)) => missing.remedy,
             Self::BeingLaunched(_) => "again in a moment; or end its launcher",
             Self::NoState(_) => "name the directory that its launcher was given: --state DIR",
             Self::StaysAlive(_) => "see what it waits for: `cat /proc/PID/stack`; then again",
@@ -182,6 +186,7 @@ impl Error {
             | Self::Remains { .. }
             | Self::Control { .. }
             | Self::ExecListener(_)
+            | Self::Launch(_)
             | Self::System { .. } => return None,
         })
     }

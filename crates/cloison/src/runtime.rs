@@ -6,8 +6,11 @@
 //! all that it left: so a range is never handed out while a process still has
 //! its ids.
 
+mod launch;
+mod life;
 mod process;
 mod record;
+mod registration;
 mod running;
 mod stop;
 
@@ -18,13 +21,15 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cloison_sandbox::posture::Knowledge;
-use cloison_sandbox::{Cgroup, CgroupError, ExecListener, Held, Hierarchies, IdRange, SandboxName};
+use cloison_sandbox::{Cgroup, CgroupError, Hierarchies, IdRange, SandboxName};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+pub use launch::Ground;
+pub use life::{Life, MOVES, Move};
 pub use process::Process;
 pub use record::Record;
+pub use registration::Registration;
 pub use running::Running;
 pub use stop::Ending;
 
@@ -33,8 +38,6 @@ use crate::error::{Error, at, call};
 /// How long between two looks at a lock that somebody has.
 const LOCK_PAUSE_MIN: Duration = Duration::from_millis(1);
 const LOCK_PAUSE_MAX: Duration = Duration::from_millis(20);
-/// How long a launcher that failed waits to strike out its record.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where records are when nothing else is said.
 pub const DEFAULT: &str = "/run/cloison";
@@ -69,17 +72,6 @@ pub enum Keeper {
 /// The right to change what is in a [`Runtime`].
 #[derive(Debug)]
 pub struct RuntimeLock(#[expect(dead_code, reason = "held for its lock")] Flock<File>);
-
-/// A name and a range of ids that are ours. Dropping it gives both back.
-#[derive(Debug)]
-pub struct Registration {
-    runtime: Runtime,
-    record: Record,
-    ids: IdRange,
-    // Its lock is what keeps the range.
-    _range: Flock<File>,
-    is_over: bool,
-}
 
 impl Runtime {
     /// Opens `directory`, made if it is missing.
@@ -135,6 +127,72 @@ impl Runtime {
             Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Every record, by name.
+    ///
+    /// # Errors
+    /// [`Error::Torn`], [`Error::Path`].
+    pub fn records(&self) -> Result<Vec<Record>, Error> {
+        let failed = || at("listing", self.directory.as_path());
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed())? {
+            let path = entry.map_err(failed())?.path();
+            if path.extension().is_none_or(|end| end != "json") {
+                continue;
+            }
+            match Record::read(&path) {
+                Ok(record) => records.push(record),
+                // It went away meanwhile.
+                Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        records.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(records)
+    }
+
+    /// The same directory once more.
+    fn again(&self) -> Result<Self, Error> {
+        Self::open(&self.directory)
+    }
+
+    /// Waits for the lock, and not for ever.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], [`Error::Path`].
+    pub fn lock_for(&self, patience: Duration) -> Result<RuntimeLock, Error> {
+        let end = Instant::now() + patience;
+        self.lock(|| {
+            let is_in_time = Instant::now() < end;
+            let locked = || Error::Locked(self.directory.join("lock"));
+            is_in_time.then_some(()).ok_or_else(locked)
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Writes down that somebody is ending the sandbox of `record`.
+    ///
+    /// # Errors
+    /// [`Error::Path`].
+    pub fn note_stopping(&self, _exclusive: &RuntimeLock, record: &Record) -> Result<(), Error> {
+        let mut record = record.clone();
+        record.is_stopping = true;
+        record.write(&self.directory)
+    }
+
+    /// Removes what is left of a sandbox that has ended, and forgets it.
+    ///
+    /// # Errors
+    /// [`Error::Remains`], [`Error::Path`], [`Error::System`].
+    pub fn forget_ended(&self, exclusive: &RuntimeLock, record: &Record) -> Result<(), Error> {
+        self.bury(record)?;
+        self.forget(&record.name, record.ids, exclusive)
     }
 
     /// Removes what dead launchers left.
@@ -336,7 +394,9 @@ impl Runtime {
                 living.push(record);
             } else {
                 self.bury(&record)?;
-                remove(&path)?;
+                if !record.is_to_be_told() {
+                    remove(&path)?;
+                }
             }
         }
         Ok(living)
@@ -365,83 +425,6 @@ impl Runtime {
         }
         remove(&Self::exec_path(&self.directory, &record.name))?;
         remove(&self.range_path(record.ids))
-    }
-}
-
-impl Registration {
-    /// The range of ids.
-    #[must_use]
-    pub fn ids(&self) -> IdRange {
-        self.ids
-    }
-
-    /// The socket on which its init will listen.
-    ///
-    /// # Errors
-    /// [`Error::ExecListener`].
-    pub fn exec_listener(&self) -> Result<ExecListener, Error> {
-        let path = Runtime::exec_path(&self.runtime.directory, &self.record.name);
-        ExecListener::bind(&path).map_err(Error::ExecListener)
-    }
-
-    /// Writes down the sandbox itself, before it runs anything foreign.
-    ///
-    /// # Errors
-    /// [`Error::Path`], [`Error::System`].
-    pub fn note(&mut self, held: &Held) -> Result<(), Error> {
-        let process = Process::find(held.pid().as_raw());
-        self.record.sandbox = Some(process.map_err(call("reading the start time"))?);
-        self.record.self_reported = held
-            .posture()
-            .facts()
-            .filter(|fact| fact.known() == Knowledge::SelfReported)
-            .map(|fact| (fact.field().name().to_owned(), fact.value().to_string()))
-            .collect();
-        self.record.cgroups = held.prepared().cgroup.membership();
-        self.record.write(&self.runtime.directory)
-    }
-
-    /// Gives name and ids back. Nothing of the sandbox is left by now.
-    /// Waits for the lock as [`Runtime::lock`] does; the next start gives back
-    /// what this one did not.
-    ///
-    /// # Errors
-    /// [`Error::Path`]; what `go_on` gives.
-    pub fn finish<E: From<Error>>(mut self, go_on: impl FnMut() -> Result<(), E>) -> Result<(), E> {
-        self.remove(go_on)
-    }
-
-    /// Leaves the sandbox to itself: from now on it is in use as long as it
-    /// lives.
-    pub fn leave(mut self) {
-        self.is_over = true;
-    }
-
-    fn remove<E: From<Error>>(&mut self, go_on: impl FnMut() -> Result<(), E>) -> Result<(), E> {
-        if self.is_over {
-            return Ok(());
-        }
-        self.is_over = true;
-        let exclusive = self.runtime.lock(go_on)?;
-        self.runtime
-            .forget(&self.record.name, self.ids, &exclusive)?;
-        Ok(())
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        // The error that made us drop it is the one to tell of; the next
-        // start sweeps what stays.
-        let end = Instant::now() + LOCK_TIMEOUT;
-        let path = self.runtime.directory.join("lock");
-        let in_time = || {
-            let is_in_time = Instant::now() < end;
-            is_in_time.then_some(()).ok_or(Error::Locked(path.clone()))
-        };
-        match self.remove(in_time) {
-            Ok(()) | Err(_) => {}
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use cloison_sandbox::{Hierarchy, IdRange, SandboxName};
 use serde::{Deserialize, Serialize};
 
-use super::Process;
+use super::{Life, Process};
 use crate::error::{Error, at, call};
 
 /// The form of a record.
@@ -31,6 +31,10 @@ pub struct Record {
     /// Whether it runs on when its launcher has ended.
     #[serde(default)]
     pub stays: bool,
+    /// Whether its command was executed. One that does not stay is known by its
+    /// launcher.
+    #[serde(default)]
+    pub is_started: bool,
     /// Whether somebody is ending it.
     #[serde(default)]
     pub is_stopping: bool,
@@ -64,6 +68,7 @@ impl Record {
             ids,
             launcher: launcher.map_err(call("reading our own start time"))?,
             stays,
+            is_started: false,
             is_stopping: false,
             sandbox: None,
             cgroups,
@@ -149,9 +154,24 @@ impl Record {
         Ok(self.is_of_this_boot()? && self.sandbox.as_ref().map_or(Ok(false), lives)?)
     }
 
+    /// What the sandbox is now.
+    ///
+    /// # Errors
+    /// [`Error::Path`], [`Error::System`], [`Error::Control`].
+    pub fn life(&self) -> Result<Life, Error> {
+        Life::of(self)
+    }
+
+    /// Whether it ran and has ended by itself: that is not forgotten until
+    /// somebody takes it down.
+    pub(super) fn is_to_be_told(&self) -> bool {
+        self.stays && self.is_started && self.sandbox.is_some()
+    }
+
     /// Whether it, and its ids, are in use: its sandbox lives, or is about to.
     pub(super) fn counts(&self) -> Result<bool, Error> {
-        Ok(self.launcher_lives()? || (self.stays && self.sandbox_lives()?))
+        let runs = self.stays && self.is_started && self.sandbox_lives()?;
+        Ok(runs || self.launcher_lives()? && !(self.stays && self.is_started))
     }
 
     pub(super) fn is_of_this_boot(&self) -> Result<bool, Error> {

@@ -28,13 +28,24 @@ impl Running {
     pub fn find(directory: &Path, name: &SandboxName) -> Result<Self, Error> {
         let absent = || Error::NoSandbox(name.clone());
         let record = Runtime::find(directory, name)?.ok_or_else(absent)?;
-        let Some(process) = &record.sandbox else {
+        if record.sandbox.is_none() {
             // Its launcher lives, or it would not have been found.
             return Err(Error::BeingLaunched(name.clone()));
+        }
+        Self::of(record)?.ok_or_else(absent)
+    }
+
+    /// The sandbox of `record`; `None` if it has ended, or has no process yet.
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn of(record: Record) -> Result<Option<Self>, Error> {
+        let Some(process) = &record.sandbox else {
+            return Ok(None);
         };
         let opened = process.open().map_err(call("opening the process"))?;
-        let (pid, pidfd) = (process.pid, opened.ok_or_else(absent)?);
-        Ok(Self { record, pid, pidfd })
+        let pid = process.pid;
+        Ok(opened.map(|pidfd| Self { record, pid, pidfd }))
     }
 
     /// Its cgroup, where it was noted; none if it has ended meanwhile.
