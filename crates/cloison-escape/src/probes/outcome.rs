@@ -48,6 +48,9 @@ pub struct Outcome {
     /// found open it stops when it is the only one left of the control's. Empty
     /// in a sweep without knock-outs.
     pub left_alone: Vec<(Layer, usize)>,
+    /// The layers of the probe that this host goes without: of them nothing is
+    /// proved here.
+    pub lacking: Vec<Layer>,
 }
 
 impl Liveness {
@@ -240,6 +243,12 @@ impl fmt::Display for Outcome {
         for silence in self.silences() {
             write!(f, "\n     {silence}")?;
         }
+        for layer in &self.lacking {
+            write!(
+                f,
+                "\n     {layer} cannot be had on this host: nothing of it is proved here"
+            )?;
+        }
         for only in self.probe.only {
             let ways = only.ways.join(", ");
             write!(
@@ -350,6 +359,7 @@ mod tests {
             silent: declared(),
             left_out: vec![(PROBES[0].layers[0], Reach::Stopped)],
             left_alone: vec![(PROBES[0].layers[0], 1)],
+            lacking: Vec::new(),
         }
     }
 
@@ -456,6 +466,7 @@ mod tests {
         };
         let nothing = Outcome {
             left_alone: vec![(layer, 0)],
+            lacking: Vec::new(),
             ..good()
         };
         for outcome in [alone, nothing] {

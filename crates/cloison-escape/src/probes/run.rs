@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use cloison_sandbox::{
-    Held, IdRange, Io, Kernel, Layer, Plan, Prepared, Proc, SandboxName, Spec, Streams, Sysfs,
-    Waivers, Weakening, spawner_pid,
+    Held, IdRange, Io, Kernel, Layer, LayerVerdict, Plan, Prepared, Proc, SandboxName, Spec,
+    Streams, Sysfs, Waivers, Weakening, spawner_pid,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -90,16 +90,23 @@ impl<'a> Runner<'a> {
         let open = self.showing_more().attempt(probe, scene, &[])?;
         let mut left_out = Vec::new();
         let mut left_alone = Vec::new();
+        let (had, lacking): (Vec<Layer>, Vec<Layer>) =
+            probe.layers.iter().copied().partition(|layer| {
+                self.kernel.verdict(*layer, self.waivers) == LayerVerdict::Applied
+            });
         let knocked_out = match sweep {
-            Sweep::Full => probe.layers,
+            Sweep::Full => had.as_slice(),
             Sweep::WithoutKnockOuts => &[],
         };
         for layer in knocked_out.iter().copied() {
-            let attempted = self.attempt(probe, scene, &[layer])?;
-            let unexcused = attempted
-                .with(Verdict::Through)
-                .filter(|way| !probe.is_excepted(layer, &way.name));
-            left_out.push((layer, Reach::of(unexcused)));
+            // Where this host lacks all others, none is there to stop it.
+            if had.len() > 1 || lacking.is_empty() {
+                let attempted = self.attempt(probe, scene, &[layer])?;
+                let unexcused = attempted
+                    .with(Verdict::Through)
+                    .filter(|way| !probe.is_excepted(layer, &way.name));
+                left_out.push((layer, Reach::of(unexcused)));
+            }
             let others: Vec<Layer> = probe
                 .control
                 .without
@@ -119,6 +126,7 @@ impl<'a> Runner<'a> {
             silent: silent(&control),
             left_out,
             left_alone,
+            lacking,
         })
     }
 
