@@ -117,7 +117,7 @@ pub(crate) fn torn() -> Outcome {
     end(run(&["true"])).wants(0, &[]);
     for text in ["", "{\"version\":1", "{}", "[]"] {
         fs::write(torn, text).unwrap();
-        end(run(&["true"])).wants(125, &[torn, "is not a record of this program"]);
+        end(run(&["true"])).wants(125, &[torn, "is not a file of this library"]);
     }
     fs::remove_file(torn).unwrap();
     // Half of a record that was being written is none.
