@@ -5,11 +5,18 @@
 //! enclosed is `cloison-sandbox`'s, how its trees are kept `cloison-storage`'s.
 
 mod error;
+mod holders;
+mod host;
 mod ids;
 mod names;
 mod state;
 
 pub use error::Error;
+pub use holders::Holder;
+pub use host::{
+    Description, DescriptionError, Host, HostSettings, Removal, Retired, Tenant, TenantSettings,
+    TenantState,
+};
 pub use ids::{Block, Clash, Documented, Pool, PoolError, Slot, SlotError, clashes};
 pub use names::{NameError, ServerId, ServerName, TenantName};
 pub use state::{Exclusive, StateDirectory};
