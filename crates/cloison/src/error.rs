@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use cloison_sandbox::{CgroupError, IdRange, SandboxName};
 use nix::errno::Errno;
 
+use crate::holders::Holder;
+use crate::host::TenantState;
+use crate::ids::{Block, Clash, Pool};
+use crate::names::{ServerId, TenantName};
 use crate::settings::FileError;
 
 /// Why something was not done. Nothing of it was done then.
@@ -59,7 +63,7 @@ pub enum Error {
     },
     /// A sandbox of that name runs already.
     #[error("a sandbox named {name} runs already: its launcher is process {launcher}")]
-    NameTaken {
+    RunsAlready {
         /// The name.
         name: SandboxName,
         /// Who launched it.
@@ -70,7 +74,7 @@ pub enum Error {
     IdsTaken(IdRange),
     /// No range of ids is free.
     #[error("every range of ids of the pool belongs to a sandbox that runs")]
-    PoolExhausted,
+    RangesExhausted,
     /// No sandbox of that name runs.
     #[error("no sandbox named {0} runs")]
     NoSandbox(SandboxName),
@@ -127,6 +131,107 @@ pub enum Error {
     /// Somebody else has changed the state for too long.
     #[error("another process has held {} for too long", .0.display())]
     Locked(PathBuf),
+    /// Nobody has this name.
+    #[error("there is no tenant {0}")]
+    NoTenant(TenantName),
+    /// Somebody has this name already.
+    #[error("there is a tenant {tenant} already, and he is {}", state.name())]
+    NameTaken {
+        /// The name.
+        tenant: TenantName,
+        /// What is there of him.
+        state: TenantState,
+    },
+    /// It cannot be done to a tenant in this state.
+    #[error("the tenant {tenant} is not present but {}", state.name())]
+    NotPresent {
+        /// Who.
+        tenant: TenantName,
+        /// What is there of him.
+        state: TenantState,
+    },
+    /// No block is left for one more tenant.
+    #[error(
+        "the pool of ids, {} to {}, has no block left for one more tenant{}",
+        pool.ids().start(),
+        pool.ids().end(),
+        told_of_waiting(*waiting, first_held.as_ref())
+    )]
+    PoolExhausted {
+        /// The pool.
+        pool: Pool,
+        /// How many of its blocks were a tenant's who is no more.
+        waiting: usize,
+        /// What still has an id of the first of them.
+        first_held: Option<Holder>,
+    },
+    /// A tenant's block is none of the pool's.
+    #[error(
+        "the ids {block} of the tenant {tenant} are no block of the pool, which is {} to {}",
+        pool.ids().start(),
+        pool.ids().end()
+    )]
+    PoolChanged {
+        /// The pool as it is now.
+        pool: Pool,
+        /// The block.
+        block: Block,
+        /// Whose it is, or was.
+        tenant: TenantName,
+    },
+    /// A line of the host's own names ids of the pool.
+    #[error("the pool of ids clashes with the host's own")]
+    Clash(#[source] Clash),
+    /// Servers of a tenant run.
+    #[error("servers of the tenant {tenant} run: {}", listed(servers))]
+    ServersRun {
+        /// Whose.
+        tenant: TenantName,
+        /// Which.
+        servers: Vec<ServerId>,
+    },
+    /// Something has ids that must be nobody's.
+    #[error("{holder} has one of the ids {block}")]
+    IdsInUse {
+        /// The ids.
+        block: Block,
+        /// What has one.
+        holder: Holder,
+    },
+    /// There is something where a new tenant's storage would be.
+    #[error("{} is there already, and no tenant's", .0.display())]
+    StorageInTheWay(PathBuf),
+    /// The storage could not be mounted with its flags.
+    #[error("{} cannot be made nosuid, nodev and noexec", path.display())]
+    StorageMount {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A tenant's root is not as it was made.
+    #[error("{} is not a tenant's root: {reason}", path.display())]
+    UnsafeStorage {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+fn told_of_waiting(waiting: usize, first_held: Option<&Holder>) -> String {
+    match (waiting, first_held) {
+        (0, _) => String::new(),
+        (_, None) => format!("; {waiting} wait to be handed out again"),
+        (_, Some(holder)) => format!(
+            "; {waiting} wait to be handed out again, the first because {holder} has one of its ids"
+        ),
+    }
+}
+
+fn listed(servers: &[ServerId]) -> String {
+    let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 /// Names the call that failed.
@@ -164,9 +269,9 @@ impl Error {
                 "each host has a state of its own: name another directory, or bring back that of \
                  this host"
             }
-            Self::NameTaken { .. } => "choose another name, or end that one first",
+            Self::RunsAlready { .. } => "choose another name, or end that one first",
             Self::IdsTaken(_) => "leave `ids` out of the file: a free range is taken then",
-            Self::PoolExhausted => "end a sandbox first: a host has room for 4094",
+            Self::RangesExhausted => "end a sandbox first: a host has room for 4094",
             Self::Launch(cloison_sandbox::Error::Unavailable(missing)) => missing.remedy,
             Self::BeingLaunched(_) => "again in a moment; or end its launcher",
             Self::NoState(_) => "name the directory that its launcher was given: --state DIR",
@@ -180,6 +285,32 @@ impl Error {
                 "end that launcher: what it left is removed at the next start"
             }
             Self::Locked(_) => "look who holds it: `lslocks`",
+            Self::NoTenant(_) => "see who there is: `cloison tenant list`",
+            Self::NameTaken { state, .. } | Self::NotPresent { state, .. } => state.remedy(),
+            Self::PoolExhausted { .. } => {
+                "name a larger id_pool in host.toml: the default one with an earlier `first`, a \
+                 multiple of 1048576, has one tenant more for each; or end what has the ids that \
+                 wait"
+            }
+            Self::PoolChanged { .. } => {
+                "give host.toml the id_pool back that it had; a larger one takes the old one in, \
+                 and begins whole blocks of 1048576 before it"
+            }
+            Self::Clash(_) => {
+                "change that line, or name an id_pool in host.toml that keeps clear of it"
+            }
+            Self::ServersRun { .. } => "stop them first",
+            Self::IdsInUse { .. } => "end it, then again",
+            Self::StorageInTheWay(_) => {
+                "see whose it is, and move it away: nothing of nobody's is removed"
+            }
+            Self::StorageMount { .. } => {
+                "as root, Linux 5.12 or later; or mount a file system of its own there with these \
+                 options"
+            }
+            Self::UnsafeStorage { .. } => {
+                "see who changed it, and bring it back from a backup of this host"
+            }
             Self::File(_)
             | Self::Path { .. }
             | Self::NoSandbox(_)

@@ -5,6 +5,8 @@
 //! enclosed is `cloison-sandbox`'s, how its trees are kept `cloison-storage`'s.
 
 mod error;
+mod holders;
+mod host;
 mod ids;
 mod names;
 pub mod runtime;
@@ -12,6 +14,8 @@ pub mod settings;
 mod state;
 
 pub use error::Error;
+pub use holders::Holder;
+pub use host::{Host, Removal, Retired, Tenant, TenantState};
 pub use ids::{Block, Clash, Documented, Pool, PoolError, Slot, SlotError, clashes};
 pub use names::{NameError, ServerId, ServerName, TenantName, TreeName};
 pub use state::{Exclusive, StateDirectory};

@@ -260,7 +260,7 @@ impl Runtime {
     /// starts next, in whatever cgroup, finds it.
     ///
     /// # Errors
-    /// [`Error::NameTaken`], [`Error::IdsTaken`], [`Error::PoolExhausted`];
+    /// [`Error::RunsAlready`], [`Error::IdsTaken`], [`Error::RangesExhausted`];
     /// [`Error::Remains`], [`Error::Torn`], [`Error::Path`].
     pub fn register(
         self,
@@ -272,7 +272,7 @@ impl Runtime {
     ) -> Result<Registration, Error> {
         let living = self.sweep(&exclusive)?;
         if let Some(record) = living.iter().find(|record| record.name == *name) {
-            return Err(Error::NameTaken {
+            return Err(Error::RunsAlready {
                 name: name.clone(),
                 launcher: record.launcher.pid,
             });
@@ -331,7 +331,7 @@ impl Runtime {
                 return Ok((range, lock));
             }
         }
-        Err(Error::PoolExhausted)
+        Err(Error::RangesExhausted)
     }
 
     /// The lock of `range`, unless somebody has it.

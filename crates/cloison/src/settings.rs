@@ -3,6 +3,7 @@
 //! An unknown key is refused, with the one that may be meant. What is wrong is
 //! told with its place in the file.
 
+mod description;
 mod file;
 mod host;
 mod place;
@@ -10,6 +11,7 @@ mod policy;
 mod server;
 mod tenant;
 
+pub use description::{Description, DescriptionError};
 pub use file::{FileError, SettingsFile};
 pub use host::HostSettings;
 pub use policy::{Policy, PolicyError};

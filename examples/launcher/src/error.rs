@@ -142,7 +142,7 @@ impl Error {
                 "give one: `cloison run ls /`, or a FILE.toml; `cloison run --help` has more"
             }
             Self::NotOnPath(_) => "name the program by its whole path inside the sandbox",
-            Self::Host(cloison::Error::NameTaken { .. }) => {
+            Self::Host(cloison::Error::RunsAlready { .. }) => {
                 "choose another with --name, or end that one first"
             }
             Self::Clash(_) => {

@@ -29,7 +29,7 @@ impl Runtime {
     /// next removes it then.
     ///
     /// # Errors
-    /// [`Error::NameTaken`], [`Error::IdsTaken`]; [`Error::Launch`]: the sandbox
+    /// [`Error::RunsAlready`], [`Error::IdsTaken`]; [`Error::Launch`]: the sandbox
     /// was refused, or a step failed.
     pub fn launch(
         &self,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// The most that one server may ask for. What is not said here is what a server
 /// gets that asks for nothing: nobody has more because nobody thought of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// How many servers a tenant may have, 1 to 15.

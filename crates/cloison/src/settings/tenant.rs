@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FileError, Policy, SettingsFile};
+use super::{Description, FileError, Policy, SettingsFile};
 
 /// The settings of a tenant, which the operator writes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantSettings {
+    /// What the operator notes of him.
+    pub description: Description,
     /// What this tenant may ask for. `None`: what the host says for everybody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,

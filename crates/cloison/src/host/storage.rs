@@ -1,0 +1,253 @@
+//! The tenants' storage: one directory a tenant, each its tenant's own, beneath
+//! one that is `nosuid,nodev,noexec` on the host.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use cloison_linux::host::{Reach, attribute, move_mount, open_tree, set_mount_attributes};
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, renameat2};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, unlinkat};
+
+use crate::error::{Error, at};
+use crate::holders::Holder;
+use crate::ids::Block;
+use crate::names::TenantName;
+use crate::state::{Exclusive, StateDirectory};
+
+/// Where it is in a host's state.
+const STORAGE: &str = "storage";
+/// How many names of a directory are looked at before it is read again.
+const NAMES_MAX: usize = 4096;
+
+/// The directory that holds every tenant's storage.
+#[derive(Debug)]
+pub(super) struct Storage(StateDirectory);
+
+impl Storage {
+    /// Opens it, made if it is missing, and mounted on itself with the flags
+    /// that it has to have, if it has not: under the lock that `lock` takes.
+    pub(super) fn open(
+        state: &StateDirectory,
+        lock: impl FnOnce() -> Result<Exclusive, Error>,
+    ) -> Result<Self, Error> {
+        if let Some(found) = Self::harmless(state)? {
+            return Ok(found);
+        }
+        // Two would mount it twice.
+        let _exclusive = lock()?;
+        if let Some(found) = Self::harmless(state)? {
+            return Ok(found);
+        }
+        let refused = |errno: Errno| Error::StorageMount {
+            path: state.path().join(STORAGE),
+            source: errno.into(),
+        };
+        mount_on_itself(state).map_err(refused)?;
+        Self::harmless(state)?.ok_or_else(|| refused(Errno::EINVAL))
+    }
+
+    /// It, if it has the flags.
+    fn harmless(state: &StateDirectory) -> Result<Option<Self>, Error> {
+        let wanted = FsFlags::ST_NOSUID | FsFlags::ST_NODEV | FsFlags::ST_NOEXEC;
+        let found = state.below(STORAGE)?;
+        let about = fstatvfs(found.directory())
+            .map_err(|errno| at("looking at", found.path())(errno.into()))?;
+        let is_harmless = about.flags().contains(wanted);
+        Ok(is_harmless.then_some(Self(found)))
+    }
+
+    pub(super) fn path_of(&self, name: &TenantName) -> PathBuf {
+        self.0.path().join(name.as_str())
+    }
+
+    /// Makes a tenant's root: his disk's, 0700, and on the disk when this
+    /// returns.
+    pub(super) fn make(&self, name: &TenantName, block: Block) -> Result<(), Error> {
+        let made = mkdirat(self.0.directory(), name.as_str(), Mode::S_IRWXU)
+            .and_then(|()| self.beneath(name.as_str()))
+            .and_then(|root| {
+                let disk = block.disk().first();
+                fchown(&root, Some(Uid::from_raw(disk)), Some(Gid::from_raw(disk)))?;
+                // Whatever the umask was.
+                fchmod(&root, Mode::S_IRWXU)?;
+                fsync(&root)
+            })
+            .and_then(|()| fsync(self.0.directory()));
+        made.map_err(|errno| at("making", self.path_of(name))(errno.into()))
+    }
+
+    /// Opens a tenant's root.
+    pub(super) fn root(&self, name: &TenantName, block: Block) -> Result<OwnedFd, Error> {
+        let path = self.path_of(name);
+        let opened = self.beneath(name.as_str()).and_then(|root| {
+            let found = fstat(&root)?;
+            Ok((root, found))
+        });
+        let (root, found) = opened.map_err(|errno| at("opening", &path)(errno.into()))?;
+        let disk = block.disk().first();
+        let reason = if (found.st_uid, found.st_gid) != (disk, disk) {
+            Some("it does not belong to the first id of its tenant")
+        } else if found.st_mode & 0o7777 != 0o700 {
+            Some("its mode is not 0700")
+        } else {
+            None
+        };
+        match reason {
+            None => Ok(root),
+            Some(reason) => Err(Error::UnsafeStorage { path, reason }),
+        }
+    }
+
+    /// Whether there is anything of this name.
+    pub(super) fn has(&self, name: &TenantName) -> Result<bool, Error> {
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+        match fstatat(self.0.directory(), name.as_str(), flags) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(at("looking at", self.path_of(name))(errno.into())),
+        }
+    }
+
+    /// Removes a root in which nothing can be yet.
+    pub(super) fn unmake(&self, name: &TenantName) -> Result<(), Error> {
+        let removed = unlinkat(self.0.directory(), name.as_str(), UnlinkatFlags::RemoveDir);
+        let flushed = match removed {
+            Ok(()) => fsync(self.0.directory()),
+            Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno),
+        };
+        flushed.map_err(|errno| at("removing", self.path_of(name))(errno.into()))
+    }
+
+    /// Removes a root with all that is in it.
+    pub(super) fn purge(&self, name: &TenantName) -> Result<(), Error> {
+        let removed = remove_tree(self.0.directory(), name.as_str());
+        removed
+            .and_then(|()| fsync(self.0.directory()))
+            .map_err(|errno| at("removing", self.path_of(name))(errno.into()))
+    }
+
+    /// Whatever there is of this name.
+    pub(super) fn found(&self, name: &TenantName) -> Result<Option<Holder>, Error> {
+        Ok(self.has(name)?.then(|| Holder::File(self.path_of(name))))
+    }
+
+    fn beneath(&self, name: &str) -> Result<OwnedFd, Errno> {
+        open_beneath(self.0.directory(), name)
+    }
+}
+
+/// The copy has its flags before it is attached: nobody ever sees one without.
+fn mount_on_itself(state: &StateDirectory) -> Result<(), Errno> {
+    let name = CString::new(STORAGE).map_err(|_| Errno::EINVAL)?;
+    let directory = Some(state.directory().as_fd());
+    let flags = attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
+    let attached = open_tree(directory, &name, Reach::Beneath).and_then(|copy| {
+        set_mount_attributes(copy.as_fd(), flags, 0, None, Reach::Beneath)?;
+        move_mount(copy.as_fd(), directory, &name)
+    });
+    attached.map_err(|errno| Errno::from_raw(errno.0))
+}
+
+/// A directory right beneath `parent`, no link and no other mount.
+fn open_beneath(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    open_child(parent, Path::new(name))
+}
+
+fn open_child(parent: &impl AsFd, name: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let how = OpenHow::new().flags(flags).resolve(
+        ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV,
+    );
+    openat2(parent.as_fd(), name, how)
+}
+
+/// Removes the directory `name` of `parent` and all in it, without a path of
+/// more than one name. What is deep is moved up, so that no depth takes a
+/// descriptor or a stack; what is mounted is an error.
+fn remove_tree(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
+    let root = match open_beneath(parent, name) {
+        Ok(root) => root,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(errno) => return Err(errno),
+    };
+    let mut moved = 0;
+    loop {
+        let names = names_in(&root)?;
+        if names.is_empty() {
+            break;
+        }
+        for name in names {
+            if unlink_or_rmdir(&root, &name)? {
+                continue;
+            }
+            let child = open_child(&root, &name)?;
+            flatten(&child, &root, &mut moved)?;
+            unlinkat(&root, name.as_path(), UnlinkatFlags::RemoveDir)?;
+        }
+    }
+    unlinkat(parent, name, UnlinkatFlags::RemoveDir)
+}
+
+/// Removes what is in `directory`; a directory in it that holds something is
+/// moved to `root`.
+fn flatten(directory: &OwnedFd, root: &OwnedFd, moved: &mut u64) -> Result<(), Errno> {
+    loop {
+        let names = names_in(directory)?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in names {
+            while !unlink_or_rmdir(directory, &name)? {
+                *moved += 1;
+                let to = format!("moved-{moved}");
+                let flags = RenameFlags::RENAME_NOREPLACE;
+                match renameat2(directory, name.as_path(), root, to.as_str(), flags) {
+                    Ok(()) => break,
+                    Err(Errno::EEXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+        }
+    }
+}
+
+/// Whether it is gone; else it is a directory that holds something.
+fn unlink_or_rmdir(directory: &OwnedFd, name: &Path) -> Result<bool, Errno> {
+    match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => return Ok(true),
+        Err(Errno::EISDIR) => {}
+        Err(errno) => return Err(errno),
+    }
+    match unlinkat(directory, name, UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(true),
+        Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Some of the names in a directory; none once it is empty.
+fn names_in(directory: &OwnedFd) -> Result<Vec<PathBuf>, Errno> {
+    use std::os::unix::ffi::OsStrExt;
+    // A description of its own, which begins at the first name.
+    let mut listed = Dir::from_fd(open_child(directory, Path::new("."))?)?;
+    let mut names = Vec::new();
+    for entry in listed.iter() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(PathBuf::from(std::ffi::OsStr::from_bytes(name)));
+        }
+        if names.len() == NAMES_MAX {
+            break;
+        }
+    }
+    Ok(names)
+}
