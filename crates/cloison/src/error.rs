@@ -10,7 +10,7 @@ use crate::holders::Holder;
 use crate::host::TenantState;
 use crate::ids::{Block, Clash, Pool};
 use crate::names::{ServerId, TenantName};
-use crate::settings::FileError;
+use crate::settings::{FileError, PolicyError};
 
 /// Why something was not done. Nothing of it was done then.
 #[derive(Debug, thiserror::Error)]
@@ -182,6 +182,23 @@ pub enum Error {
     /// A line of the host's own names ids of the pool.
     #[error("the pool of ids clashes with the host's own")]
     Clash(#[source] Clash),
+    /// A server asks for more than its tenant may have.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// No server of this name is defined.
+    #[error("there is no server {0}")]
+    NoServer(ServerId),
+    /// It is defined, and does not run.
+    #[error("the server {0} does not run")]
+    NotRunning(ServerId),
+    /// The tenant has as many servers as he may have.
+    #[error("the tenant {tenant} has {most} servers, and may have no more")]
+    ServersExhausted {
+        /// Whose.
+        tenant: TenantName,
+        /// How many he may have.
+        most: u8,
+    },
     /// Servers of a tenant run.
     #[error("servers of the tenant {tenant} run: {}", listed(servers))]
     ServersRun {
@@ -298,6 +315,14 @@ impl Error {
             }
             Self::Clash(_) => {
                 "change that line, or name an id_pool in host.toml that keeps clear of it"
+            }
+            Self::Policy(_) => {
+                "ask for less, or change the rule in host.toml or in the tenant's file"
+            }
+            Self::NoServer(_) => "see which there are: `cloison ps`",
+            Self::NotRunning(_) => "start it: `cloison up TENANT/SERVER`",
+            Self::ServersExhausted { .. } => {
+                "take one down, or raise `policy.servers_max`; no tenant has more than 15"
             }
             Self::ServersRun { .. } => "stop them first",
             Self::IdsInUse { .. } => "end it, then again",

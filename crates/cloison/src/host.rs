@@ -15,6 +15,7 @@
 
 mod change;
 mod registry;
+mod servers;
 mod storage;
 
 use std::os::fd::OwnedFd;
@@ -23,6 +24,7 @@ use std::time::{Duration, SystemTime};
 
 pub use change::Removal;
 pub use registry::{Retired, Tenant, TenantState};
+pub use servers::{Defined, ServerStatus};
 
 use crate::error::Error;
 use crate::names::TenantName;
@@ -47,11 +49,22 @@ pub struct Host {
     purge: StateDirectory,
     storage: Storage,
     settings: HostSettings,
+    runtime: PathBuf,
 }
 
 impl Host {
     /// Where its state is if nobody says otherwise.
     pub const STATE: &str = "/var/lib/cloison";
+    /// Where it is written down which of its servers run, if nobody says
+    /// otherwise.
+    pub const RUNTIME: &str = "/run/cloison/servers";
+
+    /// The same host with another directory for what runs. It is gone after a
+    /// boot, as what runs is.
+    #[must_use]
+    pub fn with_runtime(self, runtime: PathBuf) -> Self {
+        Self { runtime, ..self }
+    }
 
     /// Opens the host whose state is in `state`, made if it is missing.
     ///
@@ -80,6 +93,7 @@ impl Host {
             purge,
             storage,
             settings,
+            runtime: PathBuf::from(Self::RUNTIME),
         };
         host.settle()?;
         Ok(host)

@@ -15,7 +15,7 @@ mod state;
 
 pub use error::Error;
 pub use holders::Holder;
-pub use host::{Host, Removal, Retired, Tenant, TenantState};
+pub use host::{Defined, Host, Removal, Retired, ServerStatus, Tenant, TenantState};
 pub use ids::{Block, Clash, Documented, Pool, PoolError, Slot, SlotError, clashes};
 pub use names::{NameError, ServerId, ServerName, TenantName, TreeName};
 pub use state::{Exclusive, StateDirectory};

@@ -4,6 +4,7 @@
 //! there is has an owner in the registry, at every moment. The lock of purging
 //! is taken before that of the registry.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::registry::{Registry, Tenant, TenantState};
@@ -72,6 +73,7 @@ impl Host {
             state: TenantState::Adding,
             created_s: now_s(),
             settings,
+            servers: BTreeMap::new(),
         };
         registry.insert(tenant);
         self.write(&exclusive, &registry)?;
@@ -245,7 +247,7 @@ impl Host {
 
     /// The registry as it is under the lock. One who is still being added now
     /// was left so.
-    fn settled(&self, exclusive: &Exclusive) -> Result<Registry, Error> {
+    pub(super) fn settled(&self, exclusive: &Exclusive) -> Result<Registry, Error> {
         let mut registry = self.read()?;
         for name in registry.names_in(TenantState::Adding) {
             // What cannot be undone stays to be told of by `remove_tenant`.

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::servers::Defined;
 use crate::error::Error;
 use crate::ids::{Block, Pool};
-use crate::names::TenantName;
+use crate::names::{ServerName, TenantName};
 use crate::settings::TenantSettings;
 
 /// One client of the provider, and what is his.
@@ -24,6 +25,9 @@ pub struct Tenant {
     pub created_s: u64,
     /// What the operator decided of him.
     pub settings: TenantSettings,
+    /// His servers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub servers: BTreeMap<ServerName, Defined>,
 }
 
 /// What is there of a tenant.
@@ -254,6 +258,7 @@ mod tests {
             state: TenantState::Present,
             created_s: 0,
             settings: TenantSettings::default(),
+            servers: BTreeMap::new(),
         }
     }
 

@@ -13,6 +13,9 @@ use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, unlinkat};
 
+use cloison_sandbox::{OwnAccess, OwnRoot, Root, Spec};
+
+use super::registry::Tenant;
 use crate::error::{Error, at};
 use crate::holders::Holder;
 use crate::ids::Block;
@@ -103,6 +106,23 @@ impl Storage {
         }
     }
 
+    /// Makes the directory for what a server writes over its tree, if it keeps
+    /// that on disk.
+    pub(super) fn furnish(&self, tenant: &Tenant, spec: &Spec) -> Result<(), Error> {
+        let Root::Own(OwnRoot {
+            access: OwnAccess::DiskLayer { path },
+            ..
+        }) = &spec.root
+        else {
+            return Ok(());
+        };
+        let root = self.root(&tenant.name, tenant.block)?;
+        let within = path
+            .strip_prefix(self.path_of(&tenant.name))
+            .unwrap_or(path);
+        make_beneath(root, within, tenant.block).map_err(|errno| at("making", path)(errno.into()))
+    }
+
     /// Whether there is anything of this name.
     pub(super) fn has(&self, name: &TenantName) -> Result<bool, Error> {
         let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
@@ -140,6 +160,26 @@ impl Storage {
     fn beneath(&self, name: &str) -> Result<OwnedFd, Errno> {
         open_beneath(self.0.directory(), name)
     }
+}
+
+/// Makes each directory of `path` beneath `directory`, as the tenant's disk's
+/// own, 0700; one that is there already stays as it is.
+fn make_beneath(mut directory: OwnedFd, path: &Path, block: Block) -> Result<(), Errno> {
+    for name in path.iter().filter_map(|name| name.to_str()) {
+        match mkdirat(&directory, name, Mode::S_IRWXU) {
+            Ok(()) => {
+                let made = open_beneath(&directory, name)?;
+                let disk = block.disk().first();
+                fchown(&made, Some(Uid::from_raw(disk)), Some(Gid::from_raw(disk)))?;
+                fchmod(&made, Mode::S_IRWXU)?;
+                fsync(&directory)?;
+                directory = made;
+            }
+            Err(Errno::EEXIST) => directory = open_beneath(&directory, name)?,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 /// The copy has its flags before it is attached: nobody ever sees one without.

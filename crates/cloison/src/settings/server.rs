@@ -14,7 +14,7 @@ use crate::names::{ServerId, ServerName, TenantName, TreeName};
 
 /// The settings of one server: whose it is, its root, and what a sandbox has
 /// otherwise.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerSettings {
     /// Whose it is, and its name.
