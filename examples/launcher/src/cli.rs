@@ -1,6 +1,8 @@
 //! What can be typed: the one definition that the parser, the help, the man
 //! pages and the completions are made of.
 
+pub(crate) mod servers;
+
 use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::EnumValueParser;
 use clap::{Arg, ArgAction, Args, Command, Parser, Subcommand};
 use clap_complete::Shell;
+use cloison::TenantName;
 use cloison_sandbox::SandboxName;
 use nix::sys::signal::Signal;
 
@@ -28,7 +31,9 @@ Examples:
   cloison inspect web                What encloses the sandbox `web`?
   cloison exec web -- sh             A shell beside its command
   cloison freeze web                 Let nothing in it run, until `thaw`
-  cloison stop web                   End it"
+  cloison stop web                   End it
+  cloison up examples/server.toml    Start a tenant's server, and leave it
+  cloison ps                         Which servers there are, and how they are"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -45,6 +50,9 @@ pub(crate) enum Verb {
     Stop(Stop),
     Freeze(Freeze),
     Thaw(Thaw),
+    Up(servers::Up),
+    Down(servers::Down),
+    Ps(servers::Ps),
     Completions(Completions),
     Man(Man),
 }
@@ -167,7 +175,7 @@ Examples:
   cloison inspect 1
   cloison inspect --json web")]
 pub(crate) struct Inspect {
-    /// A process id, or the name of a sandbox that runs
+    /// A process id, the name of a sandbox that runs, or TENANT/SERVER
     #[arg(value_name = "PID|NAME", value_parser = target)]
     pub(crate) target: Target,
     #[command(flatten)]
@@ -205,9 +213,8 @@ Examples:
   cloison exec web -- sh
   cloison exec web --directory /tmp --env LANG=C.UTF-8 -- ls -l")]
 pub(crate) struct Exec {
-    /// The name of a sandbox that runs
-    #[arg(value_parser = name)]
-    pub(crate) name: SandboxName,
+    /// The name of a sandbox that runs, or TENANT/SERVER
+    pub(crate) name: servers::Name,
     /// Set a variable in the environment of the command
     ///
     /// Else it holds HOME, PATH and, on a terminal, TERM.
@@ -240,9 +247,8 @@ Examples:
   cloison stop web --signal QUIT --timeout-s 60
   cloison stop web --timeout-s 0")]
 pub(crate) struct Stop {
-    /// The name of a sandbox that runs
-    #[arg(value_parser = name)]
-    pub(crate) name: SandboxName,
+    /// The name of a sandbox that runs, or TENANT/SERVER
+    pub(crate) name: servers::Name,
     /// The signal that its command gets
     #[arg(long, default_value = "TERM", value_parser = signal)]
     pub(crate) signal: Signal,
@@ -265,9 +271,8 @@ Exit code:
   1  no sandbox of this name runs
   125  it could not be frozen: some of it may run")]
 pub(crate) struct Freeze {
-    /// The name of a sandbox that runs
-    #[arg(value_parser = name)]
-    pub(crate) name: SandboxName,
+    /// The name of a sandbox that runs, or TENANT/SERVER
+    pub(crate) name: servers::Name,
     #[command(flatten)]
     pub(crate) state: State,
 }
@@ -280,9 +285,8 @@ Exit code:
   1  no sandbox of this name runs
   125  it could not be thawed")]
 pub(crate) struct Thaw {
-    /// The name of a sandbox that runs
-    #[arg(value_parser = name)]
-    pub(crate) name: SandboxName,
+    /// The name of a sandbox that runs, or TENANT/SERVER
+    pub(crate) name: servers::Name,
     #[command(flatten)]
     pub(crate) state: State,
 }
@@ -343,7 +347,7 @@ pub(crate) struct Format {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Pid(i32),
-    Name(SandboxName),
+    Name(servers::Name),
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
@@ -376,6 +380,10 @@ fn name(text: &str) -> Result<SandboxName, String> {
     SandboxName::new(text).map_err(|error| error.to_string())
 }
 
+fn tenant_name(text: &str) -> Result<TenantName, String> {
+    TenantName::new(text).map_err(|error| error.to_string())
+}
+
 fn target(text: &str) -> Result<Target, String> {
     if text.starts_with(|c: char| c.is_ascii_digit()) {
         return match text.parse() {
@@ -383,7 +391,7 @@ fn target(text: &str) -> Result<Target, String> {
             _ => Err("a process id is a number from 1 to 2147483647".to_owned()),
         };
     }
-    name(text).map(Target::Name)
+    text.parse().map(Target::Name)
 }
 
 /// The arguments as the parser wants them: a `--` before the COMMAND of `run`

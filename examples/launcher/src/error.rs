@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use cloison::settings::FileError;
-use cloison_sandbox::{KernelError, PostureError, SandboxName, SandboxNameError};
+use cloison_sandbox::{KernelError, PostureError, SandboxNameError};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
@@ -34,12 +34,12 @@ pub(crate) enum Error {
     /// A second command was not started in it.
     #[error("`{program}` was not started in the sandbox {name}")]
     Exec {
-        name: SandboxName,
+        name: String,
         program: String,
         source: cloison_sandbox::ExecError,
     },
     #[error("the sandbox {0} ended while the command ran")]
-    EndedAround(SandboxName),
+    EndedAround(String),
     #[error("the kernel could not be asked what it can do")]
     Kernel(#[from] KernelError),
     #[error("no command is given")]
@@ -74,6 +74,8 @@ pub(crate) enum Error {
     Signalled(Signal),
     #[error("{doing} failed")]
     System { doing: &'static str, source: Errno },
+    #[error("this host has no journal to write to")]
+    NoJournal(#[source] io::Error),
     #[error("the exit status is not known: the process that would tell it was ended")]
     StatusUnknown,
     #[error("a name is refused")]
@@ -138,6 +140,10 @@ impl Error {
         let fixed = match self {
             Self::Start(cloison_sandbox::Error::Unavailable(missing)) => missing.remedy,
             Self::Exec { source, .. } => return exec_remedy(source).map(str::to_owned),
+            Self::NoJournal(_) => {
+                "start systemd-journald, or say that what the servers write is to be thrown away: \
+                 --output discard"
+            }
             Self::NoCommand => {
                 "give one: `cloison run ls /`, or a FILE.toml; `cloison run --help` has more"
             }

@@ -12,8 +12,8 @@ use crate::signals::Signals;
 /// Starts the command and gives its exit code.
 pub(crate) fn exec(options: cli::Exec) -> Result<u8, Error> {
     let name = &options.name;
-    let directory = &options.state.directory;
-    Running::find(directory, name)?;
+    let (directory, record) = name.record(&options.state.directory);
+    Running::find(&directory, &record)?;
     let mut signals = Signals::take()?;
     let program = options.command.first().cloned().unwrap_or_default();
     let mut environment = plain_environment();
@@ -24,12 +24,12 @@ pub(crate) fn exec(options: cli::Exec) -> Result<u8, Error> {
         working_directory: options.directory,
     };
     let failed = |source| Error::Exec {
-        name: name.clone(),
+        name: name.to_string(),
         program: program.clone(),
         source,
     };
     let (streams, ends) = streams_wanted()?;
-    let socket = ExecSocket::at(Runtime::exec_path(directory, name));
+    let socket = ExecSocket::at(Runtime::exec_path(&directory, &record));
     let mut execution = socket.start(&exec, streams).map_err(failed)?;
     let Connection { ends, terminal } = Connection::make(execution.take_terminal(), ends)?;
     let carried = ends.carry()?;
@@ -42,7 +42,7 @@ pub(crate) fn exec(options: cli::Exec) -> Result<u8, Error> {
     wait_for_own_output(carried, &mut signals)?;
     drop(terminal);
     match status {
-        ExitStatus::Unknown => Err(Error::EndedAround(name.clone())),
+        ExitStatus::Unknown => Err(Error::EndedAround(name.to_string())),
         status => Ok(status
             .code()
             .and_then(|code| u8::try_from(code).ok())

@@ -54,7 +54,10 @@ pub(crate) fn inspect(options: &cli::Inspect) -> Result<u8, Error> {
         Target::Name(name) => {
             let Running {
                 record, pid, pidfd, ..
-            } = Running::find(directory, name)?;
+            } = {
+                let (directory, name) = name.record(directory);
+                Running::find(&directory, &name)?
+            };
             (pid, pidfd, Some(record))
         }
     };

@@ -12,6 +12,7 @@ mod manual;
 mod pool;
 mod report;
 mod run;
+mod servers;
 mod settings;
 mod signals;
 mod stop;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
 
 fn act(verb: Verb) -> Result<u8, Error> {
     // Before anything else makes a process.
-    if matches!(verb, Verb::Check(_) | Verb::Run(_)) {
+    if matches!(verb, Verb::Check(_) | Verb::Run(_) | Verb::Up(_)) {
         Hierarchies::enter_leaf().map_err(|error| Error::Start(error.into()))?;
     }
     match verb {
@@ -58,6 +59,9 @@ fn act(verb: Verb) -> Result<u8, Error> {
         Verb::Stop(options) => stop::stop(&options),
         Verb::Freeze(options) => stop::freeze(&options),
         Verb::Thaw(options) => stop::thaw(&options),
+        Verb::Up(options) => servers::up(&options),
+        Verb::Down(options) => servers::down(&options),
+        Verb::Ps(options) => servers::ps(&options),
         Verb::Completions(options) => manual::completions(&options),
         Verb::Man(options) => manual::pages(&options),
     }

@@ -64,6 +64,18 @@ pub(crate) fn notice(text: &str) {
     say(&format!("cloison: {}\n", escaped(text)));
 }
 
+/// What went wrong, what caused it and what to do: a line each.
+pub(crate) fn reasons(error: &Error) -> Vec<String> {
+    let mut lines = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        lines.push(format!("because {cause}"));
+        source = cause.source();
+    }
+    lines.extend(error.remedy().map(|remedy| format!("remedy: {remedy}")));
+    lines
+}
+
 /// Says what went wrong on standard error: the message, what caused it, and
 /// what to do, a line each; an error in a file with its place.
 pub(crate) fn explain(error: &Error) {

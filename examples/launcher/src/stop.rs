@@ -11,11 +11,12 @@ use crate::signals::Signals;
 
 /// Ends a sandbox; gives the exit code.
 pub(crate) fn stop(options: &cli::Stop) -> Result<u8, Error> {
-    let running = Running::find(&options.state.directory, &options.name)?;
+    let (directory, name) = options.name.record(&options.state.directory);
+    let running = Running::find(&directory, &name)?;
     let limit = Duration::from_secs(options.timeout_s.into());
     let ending = running.stop(options.signal, limit)?;
     let mut signals = None;
-    Runtime::leave_nothing(&options.state.directory, &options.name, || {
+    Runtime::leave_nothing(&directory, &name, || {
         // A signal ends this process as any until something is removed.
         if signals.is_none() {
             signals = Some(Signals::take()?);
@@ -34,12 +35,14 @@ pub(crate) fn stop(options: &cli::Stop) -> Result<u8, Error> {
 
 /// Freezes a sandbox; gives the exit code.
 pub(crate) fn freeze(options: &cli::Freeze) -> Result<u8, Error> {
-    Running::find(&options.state.directory, &options.name)?.freeze()?;
+    let (directory, name) = options.name.record(&options.state.directory);
+    Running::find(&directory, &name)?.freeze()?;
     Ok(0)
 }
 
 /// Thaws a sandbox; gives the exit code.
 pub(crate) fn thaw(options: &cli::Thaw) -> Result<u8, Error> {
-    Running::find(&options.state.directory, &options.name)?.thaw()?;
+    let (directory, name) = options.name.record(&options.state.directory);
+    Running::find(&directory, &name)?.thaw()?;
     Ok(0)
 }

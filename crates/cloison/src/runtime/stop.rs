@@ -168,8 +168,19 @@ impl Runtime {
             let Some(record) = Self::written_of(directory, name)? else {
                 return Ok(());
             };
-            if record.stays || !record.launcher_lives()? {
-                return Self::open(directory)?.tidy(go_on);
+            let runtime = Self::open(directory)?;
+            if record.stays {
+                let exclusive = runtime.lock(go_on)?;
+                return match Self::written_of(directory, name)? {
+                    Some(record) if !record.life()?.has_processes() => {
+                        Ok(runtime.forget_ended(&exclusive, &record)?)
+                    }
+                    // Somebody has started it anew.
+                    Some(_) | None => Ok(()),
+                };
+            }
+            if !record.launcher_lives()? {
+                return runtime.tidy(go_on);
             }
             if Instant::now() > end {
                 return Err(Error::LauncherStays {
