@@ -8,7 +8,6 @@ use cloison_sandbox::{IdRange, KernelError, PostureError, SandboxName, SandboxNa
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use crate::pool::Clash;
 use crate::settings::FileError;
 
 /// The sandbox could not be started, or the question not be answered.
@@ -73,7 +72,10 @@ pub(crate) enum Error {
     #[error("every range of ids of the pool belongs to a sandbox that runs")]
     PoolExhausted,
     #[error("the ids of sandboxes clash with the host's own")]
-    Clash(#[from] Clash),
+    Clash(#[source] cloison::Clash),
+    /// The host, or a tenant of it.
+    #[error(transparent)]
+    Host(#[from] cloison::Error),
     /// A file or folder of ours, or one that we read, refused.
     #[error("{doing} {}", path.display())]
     Path {
@@ -140,7 +142,10 @@ impl Error {
                 _ => EXIT_OURS,
             },
             Self::Signalled(signal) => u8::try_from(128 + *signal as i32).unwrap_or(EXIT_OURS),
-            Self::NoSandbox(_) | Self::Ended(_) | Self::Posture(PostureError::Gone(_)) => 1,
+            Self::Host(cloison::Error::NoTenant(_))
+            | Self::NoSandbox(_)
+            | Self::Ended(_)
+            | Self::Posture(PostureError::Gone(_)) => 1,
             _ => EXIT_OURS,
         }
     }
@@ -149,6 +154,7 @@ impl Error {
     pub(crate) fn remedy(&self) -> Option<String> {
         let fixed = match self {
             Self::Start(cloison_sandbox::Error::Unavailable(missing)) => missing.remedy,
+            Self::Host(error) => return error.remedy().map(str::to_owned),
             Self::Exec { source, .. } => return exec_remedy(source).map(str::to_owned),
             Self::KeptFrozen(_)
             | Self::Control {
@@ -167,9 +173,9 @@ impl Error {
             Self::NotOnPath(_) => "name the program by its whole path inside the sandbox",
             Self::NameTaken { .. } => "choose another with --name, or end that one first",
             Self::IdsTaken(_) => "leave `ids` out of the file: a free range is taken then",
-            Self::PoolExhausted => "end a sandbox first: a host has room for 4094",
+            Self::PoolExhausted => "end a sandbox first, or name a larger id_pool in host.toml",
             Self::Clash(_) => {
-                "change that line: the ids from 1879048192 to 2147352575 belong to sandboxes"
+                "change that line, or name an id_pool in host.toml that keeps clear of it"
             }
             Self::Torn { .. } => {
                 "see that nothing of that sandbox runs, then remove the file; nothing is guessed"

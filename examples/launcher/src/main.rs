@@ -9,7 +9,6 @@ mod inspect;
 mod kernel;
 mod lookup;
 mod manual;
-mod pool;
 mod report;
 mod run;
 mod running;
@@ -18,6 +17,7 @@ mod signals;
 mod state;
 mod stop;
 mod streams;
+mod tenant;
 mod terminal;
 
 use std::process::ExitCode;
@@ -60,6 +60,7 @@ fn act(verb: Verb) -> Result<u8, Error> {
         Verb::Stop(options) => stop::stop(&options),
         Verb::Freeze(options) => stop::freeze(&options),
         Verb::Thaw(options) => stop::thaw(&options),
+        Verb::Tenant(options) => tenant::tenant(options.verb),
         Verb::Completions(options) => manual::completions(&options),
         Verb::Man(options) => manual::pages(&options),
     }

@@ -4,11 +4,14 @@ mod listen;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
+use std::path::Path;
 
+use cloison::Host;
 use cloison_sandbox::{
-    Access, Hierarchies, Init, Io, Layer, NetworkNamespace, Plan, Prepared, Refused, Root, Sandbox,
-    SandboxName, Spec,
+    Access, Hierarchies, IdRange, Init, Io, Layer, NetworkNamespace, Plan, Prepared, Refused, Root,
+    Sandbox, SandboxName, Spec,
 };
 use nix::errno::Errno;
 use serde::Serialize;
@@ -18,8 +21,8 @@ use crate::error::{Error, at};
 use crate::report::say_json;
 use crate::settings::{self, Source};
 use crate::signals::Signals;
-use crate::state::State;
-use crate::{cli, kernel, lookup, pool, terminal};
+use crate::state::{Free, State};
+use crate::{cli, kernel, lookup, terminal};
 
 use listen::{Listeners, Relays};
 
@@ -28,7 +31,8 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     // It is ready when the files are read.
     cloison_sandbox::start_spawner().map_err(|error| Error::Start(error.into()))?;
     let (mut spec, source) = settle(&options)?;
-    let waivers = settings::waivers(options.host.file.as_deref())?;
+    let host = settings::host(options.host.file.as_deref())?;
+    let (pool, waivers) = (host.id_pool, host.waive);
     // From here on a signal waits for the sandbox, and ends nothing halfway.
     // Until here it ends this process as any: a file may be one without end.
     let mut signals = Signals::take()?;
@@ -65,21 +69,25 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
         .transpose()
         .map_err(|error| refused(error.into()))?;
     let kernel = kernel::for_a_launch()?;
-    let ids = spec.ids.map_or(pool::POOL, pool::ids_of);
+    let ids = spec.ids.map_or(pool.ids(), ids_of);
     let on_disk = match &spec.root {
-        Root::Own(own) => Some(pool::ids_of(own.disk_ids)),
+        Root::Own(own) => Some(ids_of(own.disk_ids)),
         Root::SharedBase | Root::Directory { .. } => None,
     };
     for ids in [Some(ids), on_disk].into_iter().flatten() {
-        if let Some(clash) = pool::clashes(&ids)?.into_iter().next() {
-            return Err(clash.into());
+        if let Some(clash) = cloison::clashes(&ids)?.into_iter().next() {
+            return Err(Error::Clash(clash));
         }
     }
     let listeners = Listeners::open(&options.listen)?;
     let hierarchies = Hierarchies::find().map_err(|error| refused(error.into()))?;
     let state = State::open(&options.state.directory)?;
     let exclusive = state.lock(|| signals.ending())?;
-    let mut registration = state.register(exclusive, &spec.name, spec.ids, &hierarchies)?;
+    let free = Free {
+        pool,
+        owned: Host::blocks_in(Path::new(Host::STATE))?,
+    };
+    let mut registration = state.register(exclusive, &spec.name, spec.ids, &free, &hierarchies)?;
     spec.ids = Some(registration.ids());
 
     let mut prepared = Prepared::beneath(&hierarchies, &spec).map_err(&refused)?;
@@ -141,6 +149,11 @@ struct Ended {
 
 /// Refuses what is wrong in itself. A program without a slash is yet to be
 /// found.
+/// The ids of one range.
+fn ids_of(range: IdRange) -> RangeInclusive<u32> {
+    range.first()..=range.host_id(u16::MAX)
+}
+
 fn check(spec: &Spec) -> Result<(), Refused> {
     let mut whole = spec.clone();
     if let Some(program) = whole.command.first_mut()

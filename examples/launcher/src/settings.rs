@@ -5,9 +5,9 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use cloison_sandbox::{CgroupError, Refused, Spec, Waivers};
+use cloison::HostSettings;
+use cloison_sandbox::{CgroupError, Refused, Spec};
 use miette::{LabeledSpan, NamedSource, SourceCode};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
@@ -18,14 +18,6 @@ use crate::report::{covered, escaped};
 const HOST: &str = "/etc/cloison/host.toml";
 /// The most that a file of settings may hold.
 const BYTES_MAX: u64 = 1 << 20;
-
-/// The settings of this host.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HostSettings {
-    #[serde(default)]
-    waive: Waivers,
-}
 
 /// A file of settings that was read, kept to show places in it.
 #[derive(Debug)]
@@ -68,15 +60,14 @@ pub(crate) fn spec(path: &Path) -> Result<(Spec, Source), Error> {
     Ok((spec, source))
 }
 
-/// The waivers of `path`, or of the usual file if there is one.
-pub(crate) fn waivers(path: Option<&Path>) -> Result<Waivers, Error> {
+/// The settings in `path`, or in the usual file if there is one.
+pub(crate) fn host(path: Option<&Path>) -> Result<HostSettings, Error> {
     let path = match path {
         Some(path) => path,
         None if Path::new(HOST).exists() => Path::new(HOST),
-        None => return Ok(Waivers::none()),
+        None => return Ok(HostSettings::default()),
     };
-    let settings: HostSettings = Source::read(path)?.parse()?;
-    Ok(settings.waive)
+    Source::read(path)?.parse()
 }
 
 impl Source {

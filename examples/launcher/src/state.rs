@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cloison::{Block, Pool};
 use cloison_sandbox::posture::Knowledge;
 use cloison_sandbox::{Cgroup, CgroupError, ExecListener, Held, Hierarchies, IdRange, SandboxName};
 use nix::errno::Errno;
@@ -24,7 +25,6 @@ pub(crate) use process::Process;
 pub(crate) use record::Record;
 
 use crate::error::{Error, at, call};
-use crate::pool;
 
 /// How long between two looks at a lock that somebody has.
 const LOCK_PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -57,6 +57,24 @@ pub(crate) struct Registration {
     // Its lock is what keeps the range.
     _range: Flock<File>,
     is_over: bool,
+}
+
+/// What a sandbox that is no tenant's may have of a pool.
+#[derive(Debug)]
+pub(crate) struct Free {
+    pub(crate) pool: Pool,
+    /// The blocks of tenants.
+    pub(crate) owned: Vec<Block>,
+}
+
+impl Free {
+    fn ranges(&self) -> impl Iterator<Item = IdRange> {
+        let is_owned = |range: &IdRange| {
+            let mut owned = self.owned.iter();
+            owned.any(|block| block.slot_of(range.first()).is_some())
+        };
+        self.pool.ranges().filter(move |range| !is_owned(range))
+    }
 }
 
 impl State {
@@ -136,6 +154,31 @@ impl State {
         }
     }
 
+    /// The records of all that lives.
+    pub(crate) fn living(directory: &Path) -> Result<Vec<Record>, Error> {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(at("listing", directory))?,
+        };
+        let mut living = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(at("listing", directory))?.path();
+            if path.extension().is_none_or(|end| end != "json") {
+                continue;
+            }
+            match Record::read(&path) {
+                Ok(record) if record.sandbox_lives()? || record.launcher_lives()? => {
+                    living.push(record);
+                }
+                Ok(_) => {}
+                // It went away meanwhile.
+                Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(living)
+    }
+
     /// The record of the sandbox whose process 1 is `pid`, if there is one.
     pub(crate) fn find_process(directory: &Path, pid: i32) -> Result<Option<Record>, Error> {
         let entries = match fs::read_dir(directory) {
@@ -168,6 +211,7 @@ impl State {
         exclusive: Exclusive,
         name: &SandboxName,
         wanted: Option<IdRange>,
+        pool: &Free,
         hierarchies: &Hierarchies,
     ) -> Result<Registration, Error> {
         let living = self.sweep(&exclusive)?;
@@ -181,7 +225,7 @@ impl State {
         let (ids, range) = match wanted {
             Some(range) if in_use(&range) => return Err(Error::IdsTaken(range)),
             Some(range) => (range, self.take(range)?.ok_or(Error::IdsTaken(range))?),
-            None => self.take_free(in_use)?,
+            None => self.take_free(pool, in_use)?,
         };
         let written = Record::new(name.clone(), ids, Cgroup::places(hierarchies, name))
             .and_then(|record| record.write(&self.directory).map(|()| record));
@@ -218,9 +262,10 @@ impl State {
 
     fn take_free(
         &self,
+        pool: &Free,
         in_use: impl Fn(&IdRange) -> bool,
     ) -> Result<(IdRange, Flock<File>), Error> {
-        for range in pool::ranges().filter(|range| !in_use(range)) {
+        for range in pool.ranges().filter(|range| !in_use(range)) {
             if let Some(lock) = self.take(range)? {
                 return Ok((range, lock));
             }
