@@ -11,6 +11,7 @@ mod relays;
 mod samples;
 mod shown;
 mod streams;
+mod tenants;
 mod terminal;
 mod verbs;
 mod waits;
@@ -99,6 +100,10 @@ const CASES: &[Case] = &[
     Case::new("run_judges_layers_as_check_does", shown::judged),
     Case::new("completions_and_man_pages_are_made", shown::manual),
     Case::new("closed_reader_is_no_panic", shown::closed_reader),
+    Case::new("tenant_is_added_shown_and_removed", tenants::life),
+    Case::new("tenant_verbs_say_what_they_refuse", tenants::refused),
+    Case::new("running_server_keeps_its_tenant", tenants::server),
+    Case::new("run_keeps_clear_of_the_ids_of_tenants", tenants::clear),
 ];
 
 fn main() -> ExitCode {

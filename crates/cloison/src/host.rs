@@ -18,6 +18,7 @@ mod registry;
 mod servers;
 mod storage;
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -26,7 +27,8 @@ pub use change::Removal;
 pub use registry::{Retired, Tenant, TenantState};
 pub use servers::{Defined, ServerStatus};
 
-use crate::error::Error;
+use crate::error::{Error, at};
+use crate::ids::Block;
 use crate::names::TenantName;
 use crate::settings::HostSettings;
 use crate::state::{Exclusive, StateDirectory};
@@ -97,6 +99,22 @@ impl Host {
         };
         host.settle()?;
         Ok(host)
+    }
+
+    /// The blocks that are, or were, a tenant's of the host whose state is in
+    /// `state`. Nothing is made: where there is no such directory, there are none.
+    ///
+    /// # Errors
+    /// [`Error::UnsafeState`], [`Error::Path`]; those of
+    /// [`StateDirectory::read`].
+    pub fn blocks_in(state: &Path) -> Result<Vec<Block>, Error> {
+        match std::fs::symlink_metadata(state) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            found => found.map_err(at("looking at", state))?,
+        };
+        let registry: Option<Registry> = StateDirectory::open(state)?.read(REGISTRY)?;
+        let registry = registry.unwrap_or_default();
+        Ok(registry.blocks().map(|(block, _)| block).collect())
     }
 
     /// What the operator decided of it.

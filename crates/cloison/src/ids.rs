@@ -82,6 +82,14 @@ impl Pool {
             .map(|first| Block { first })
     }
 
+    /// Every range of it, in order: also those of the last ids, which are too
+    /// few for a block.
+    pub fn ranges(self) -> impl Iterator<Item = IdRange> {
+        self.ids()
+            .step_by(IdRange::COUNT as usize)
+            .filter_map(|first| IdRange::new(first).ok())
+    }
+
     /// The ids of it.
     #[must_use]
     pub fn ids(self) -> RangeInclusive<u32> {
@@ -249,6 +257,9 @@ mod tests {
                 .all(|block| pool.ids().contains(block.ids().end()))
         );
         assert_eq!(Slot::all().count(), 15);
+        assert_eq!(pool.ranges().count(), 4094);
+        let last = pool.ranges().last().unwrap();
+        assert_eq!(last.host_id(u16::MAX), pool.last);
     }
 
     #[test]

@@ -18,4 +18,5 @@ pub use holders::Holder;
 pub use host::{Defined, Host, Removal, Retired, ServerStatus, Tenant, TenantState};
 pub use ids::{Block, Clash, Documented, Pool, PoolError, Slot, SlotError, clashes};
 pub use names::{NameError, ServerId, ServerName, TenantName, TreeName};
+pub use settings::{Description, HostSettings, Policy, ServerSettings, TenantSettings};
 pub use state::{Exclusive, StateDirectory};

@@ -108,6 +108,16 @@ pub struct ServerId {
 }
 
 impl ServerId {
+    /// The server whose sandbox has this name; `None` if it is no server's.
+    #[must_use]
+    pub fn of_sandbox(name: &SandboxName) -> Option<Self> {
+        let (tenant, server) = name.as_str().split_once(JOINT)?;
+        Some(Self {
+            tenant: tenant.parse().ok()?,
+            server: server.parse().ok()?,
+        })
+    }
+
     /// The name of its sandbox: its host name, and part of its cgroup's.
     #[must_use]
     pub fn sandbox(&self) -> SandboxName {
@@ -184,6 +194,13 @@ mod tests {
     fn two_servers_never_have_one_sandbox() {
         let id = |text: &str| text.parse::<ServerId>().unwrap();
         assert_eq!(id("a-b/c").sandbox().as_str(), "a-b--c");
+        for text in ["a-b/c", "a/b-c"] {
+            assert_eq!(ServerId::of_sandbox(&id(text).sandbox()), Some(id(text)));
+        }
+        for text in ["a-b", "a--b--c"] {
+            let name = SandboxName::new(text).unwrap();
+            assert_eq!(ServerId::of_sandbox(&name), None);
+        }
         assert_ne!(id("a-b/c").sandbox(), id("a/b-c").sandbox());
         let longest = "a".repeat(BYTES_MAX);
         let both = id(&format!("{longest}/{longest}"));

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
+use cloison::{Clash, Documented, clashes};
 use cloison_sandbox::{Kernel, Layer, LayerVerdict, Pool, Unavailable, Waivers, pools};
 use serde::Serialize;
 
 use crate::error::{Error, call};
-use crate::pool::{self, Clash, POOL};
 use crate::report::{escaped, print, print_json};
 use crate::{cli, kernel, settings};
 
@@ -35,17 +35,21 @@ struct Judged {
 struct Ids {
     first: u32,
     last: u32,
+    /// What systemd documents for another use.
+    documented: Vec<Documented>,
     clashes: Vec<Clash>,
 }
 
 /// Looks at this host; gives the exit code.
 pub(crate) fn check(options: &cli::Check) -> Result<u8, Error> {
-    let waivers = settings::waivers(options.host.file.as_deref())?;
+    let host = settings::host(options.host.file.as_deref())?;
+    let (used, waivers) = (host.id_pool.ids(), host.waive);
     let kernel = kernel::probed()?;
     let ids = Ids {
-        first: *POOL.start(),
-        last: *POOL.end(),
-        clashes: pool::clashes(&POOL)?,
+        first: *used.start(),
+        last: *used.end(),
+        documented: Documented::within(&used).collect(),
+        clashes: clashes(&used)?,
     };
     let layers: Vec<Judged> = Layer::ALL
         .into_iter()
@@ -112,8 +116,12 @@ fn write_finding(text: &mut String, finding: &Finding<'_>) -> std::fmt::Result {
     }
     let ids = &finding.ids;
     writeln!(text, "\nids {} to {} for sandboxes", ids.first, ids.last)?;
+    for range in &ids.documented {
+        let (first, last) = (range.first, range.last);
+        writeln!(text, "  among them {first} to {last}: {}", range.name)?;
+    }
     for clash in &ids.clashes {
-        writeln!(text, "  clash: {clash}")?;
+        writeln!(text, "  clash: {clash}: `{}`", escaped(&clash.text))?;
     }
     writeln!(text, "\nshared by all servers and the host")?;
     for pool in &finding.pools {

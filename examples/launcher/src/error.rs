@@ -9,7 +9,6 @@ use cloison_sandbox::{KernelError, PostureError, SandboxNameError};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use crate::pool::Clash;
 use crate::settings::Shown;
 
 /// The sandbox could not be started, or the question not be answered.
@@ -56,7 +55,7 @@ pub(crate) enum Error {
     #[error("the root {} cannot be opened", path.display())]
     Root { path: PathBuf, source: Errno },
     #[error("the ids of sandboxes clash with the host's own")]
-    Clash(#[from] Clash),
+    Clash(#[source] cloison::Clash),
     /// A file or folder of ours, or one that we read, refused.
     #[error("{doing} {}", path.display())]
     Path {
@@ -128,7 +127,12 @@ impl Error {
                 _ => EXIT_OURS,
             },
             Self::Signalled(signal) => u8::try_from(128 + *signal as i32).unwrap_or(EXIT_OURS),
-            Self::Host(cloison::Error::NoSandbox(_))
+            Self::Host(
+                cloison::Error::NoSandbox(_)
+                | cloison::Error::NoTenant(_)
+                | cloison::Error::NoServer(_)
+                | cloison::Error::NotRunning(_),
+            )
             | Self::Ended(_)
             | Self::Posture(PostureError::Gone(_)) => 1,
             _ => EXIT_OURS,
@@ -152,7 +156,7 @@ impl Error {
                 "choose another with --name, or end that one first"
             }
             Self::Clash(_) => {
-                "change that line: the ids from 1879048192 to 2147352575 belong to sandboxes"
+                "change that line, or name an id_pool in host.toml that keeps clear of it"
             }
             Self::Host(cloison::Error::Torn { .. }) => {
                 "see that nothing of that sandbox runs, then remove the file; nothing is guessed"

@@ -9,7 +9,6 @@ mod inspect;
 mod kernel;
 mod lookup;
 mod manual;
-mod pool;
 mod report;
 mod run;
 mod servers;
@@ -17,6 +16,7 @@ mod settings;
 mod signals;
 mod stop;
 mod streams;
+mod tenant;
 mod terminal;
 
 use std::process::ExitCode;
@@ -59,6 +59,7 @@ fn act(verb: Verb) -> Result<u8, Error> {
         Verb::Stop(options) => stop::stop(&options),
         Verb::Freeze(options) => stop::freeze(&options),
         Verb::Thaw(options) => stop::thaw(&options),
+        Verb::Tenant(options) => tenant::tenant(options.verb),
         Verb::Up(options) => servers::up(&options),
         Verb::Down(options) => servers::down(&options),
         Verb::Ps(options) => servers::ps(&options),

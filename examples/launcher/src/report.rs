@@ -41,6 +41,25 @@ fn is_bidirectional(c: char) -> bool {
         | '\u{feff}')
 }
 
+/// A time in seconds since 1970 as `2026-01-31T12:00:00Z`.
+///
+/// # Source
+/// Howard Hinnant, *chrono-Compatible Low-Level Date Algorithms*, for the days.
+pub(crate) fn utc(seconds: u64) -> String {
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin in March, eras of 400 of them.
+    let since = days + 719_468;
+    let (era, of_era) = (since / 146_097, since % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = (from_march + 2) % 12 + 1;
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Writes `text` to standard output. A reader who has gone wants no more, and
 /// that is no error.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
@@ -158,6 +177,14 @@ mod tests {
         assert_eq!(escaped("a\x1b[2J\n"), "a\\u{1b}[2J\\u{a}");
         assert_eq!(escaped("\u{202e}x"), "\\u{202e}x");
         assert_eq!(escaped("é λ"), "é λ");
+    }
+
+    #[test]
+    fn time_is_told_as_a_date() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_767_225_599), "2025-12-31T23:59:59Z");
+        assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00Z");
     }
 
     #[test]

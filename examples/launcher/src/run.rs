@@ -4,10 +4,13 @@ mod listen;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use cloison::runtime::{Keeper, Runtime, Wanted};
 use cloison::settings::SettingsFile;
+use cloison::{Host, Pool};
 use cloison_sandbox::{
     Access, Hierarchies, IdRange, Init, Io, Layer, NetworkNamespace, Plan, Prepared, Refused, Root,
     Sandbox, SandboxName, Spec,
@@ -20,7 +23,7 @@ use crate::error::{Error, at};
 use crate::report::say_json;
 use crate::settings;
 use crate::signals::Signals;
-use crate::{cli, kernel, lookup, pool, terminal};
+use crate::{cli, kernel, lookup, terminal};
 
 use listen::{Listeners, Relays};
 
@@ -29,7 +32,8 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
     // It is ready when the files are read.
     cloison_sandbox::start_spawner().map_err(|error| Error::Start(error.into()))?;
     let (mut spec, source) = settle(&options)?;
-    let waivers = settings::waivers(options.host.file.as_deref())?;
+    let host = settings::host(options.host.file.as_deref())?;
+    let (pool, waivers) = (host.id_pool, host.waive);
     // From here on a signal waits for the sandbox, and ends nothing halfway.
     // Until here it ends this process as any: a file may be one without end.
     let mut signals = Signals::take()?;
@@ -66,22 +70,22 @@ pub(crate) fn run(options: cli::Run) -> Result<u8, Error> {
         .transpose()
         .map_err(|error| refused(error.into()))?;
     let kernel = kernel::for_a_launch()?;
-    let ids = spec.ids.map_or(pool::POOL, pool::ids_of);
+    let ids = spec.ids.map_or(pool.ids(), ids_of);
     let on_disk = match &spec.root {
-        Root::Own(own) => Some(pool::ids_of(own.disk_ids)),
+        Root::Own(own) => Some(ids_of(own.disk_ids)),
         Root::SharedBase | Root::Directory { .. } => None,
     };
     for ids in [Some(ids), on_disk].into_iter().flatten() {
-        if let Some(clash) = pool::clashes(&ids)?.into_iter().next() {
-            return Err(clash.into());
+        if let Some(clash) = cloison::clashes(&ids)?.into_iter().next() {
+            return Err(Error::Clash(clash));
         }
     }
     let listeners = Listeners::open(&options.listen)?;
     let hierarchies = Hierarchies::find().map_err(|error| refused(error.into()))?;
     let runtime = Runtime::open(&options.state.directory)?;
     let exclusive = runtime.lock(|| signals.ending())?;
-    let pool: Vec<IdRange> = pool::ranges().collect();
-    let wanted = spec.ids.map_or(Wanted::OneOf(&pool), Wanted::Ids);
+    let free = unowned(pool)?;
+    let wanted = spec.ids.map_or(Wanted::OneOf(&free), Wanted::Ids);
     let keeper = Keeper::Launcher;
     let mut registration = runtime.register(exclusive, &spec.name, wanted, keeper, &hierarchies)?;
     spec.ids = Some(registration.ids());
@@ -141,6 +145,21 @@ struct Ended {
     exit_code: u8,
     /// The layers that this host lacks and its operator waived.
     waived: Vec<Layer>,
+}
+
+/// The ranges of the pool that are no tenant's.
+fn unowned(pool: Pool) -> Result<Vec<IdRange>, Error> {
+    let owned = Host::blocks_in(Path::new(Host::STATE))?;
+    let is_owned = |range: &IdRange| {
+        let mut owned = owned.iter();
+        owned.any(|block| block.slot_of(range.first()).is_some())
+    };
+    Ok(pool.ranges().filter(|range| !is_owned(range)).collect())
+}
+
+/// The ids of one range.
+fn ids_of(range: IdRange) -> RangeInclusive<u32> {
+    range.first()..=range.host_id(u16::MAX)
 }
 
 /// Refuses what is wrong in itself. A program without a slash is yet to be

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use cloison::settings::{FileError, HostSettings, SettingsFile};
-use cloison_sandbox::Waivers;
 use miette::{LabeledSpan, NamedSource, SourceCode};
 
 use crate::error::Error;
@@ -57,9 +56,4 @@ pub(crate) fn host(path: Option<&Path>) -> Result<HostSettings, Error> {
         None => return Ok(HostSettings::default()),
     };
     Ok(HostSettings::from_file(&SettingsFile::read(path)?)?)
-}
-
-/// The waivers of `path`, or of the usual file if there is one.
-pub(crate) fn waivers(path: Option<&Path>) -> Result<Waivers, Error> {
-    Ok(host(path)?.waive)
 }

@@ -204,7 +204,7 @@ impl Registry {
     }
 
     /// Every block that may not be handed out, and whose it is or was.
-    fn blocks(&self) -> impl Iterator<Item = (Block, &TenantName)> {
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (Block, &TenantName)> {
         let owned = self.tenants().map(|tenant| (tenant.block, &tenant.name));
         let waiting = self.retired.iter().map(|gone| (gone.block, &gone.tenant));
         owned.chain(waiting)

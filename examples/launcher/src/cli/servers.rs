@@ -128,7 +128,7 @@ pub(crate) struct Place {
 impl Place {
     /// Where the records of servers are.
     pub(crate) fn servers(&self) -> PathBuf {
-        self.runtime.join(Name::SERVERS)
+        Name::servers_in(&self.runtime)
     }
 }
 
@@ -158,14 +158,18 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    /// Beneath the records of what `run` started.
     const SERVERS: &str = "servers";
+
+    /// Where the records of servers are, beneath those of what `run` started.
+    pub(crate) fn servers_in(directory: &Path) -> PathBuf {
+        directory.join(Self::SERVERS)
+    }
 
     /// In which directory its record is, and of which name.
     pub(crate) fn record(&self, directory: &Path) -> (PathBuf, SandboxName) {
         match self {
             Self::Sandbox(name) => (directory.to_owned(), name.clone()),
-            Self::Server(id) => (directory.join(Self::SERVERS), id.sandbox()),
+            Self::Server(id) => (Self::servers_in(directory), id.sandbox()),
         }
     }
 }
