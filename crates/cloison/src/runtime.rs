@@ -176,13 +176,14 @@ impl Runtime {
         &self.directory
     }
 
-    /// Writes down that somebody is ending the sandbox of `record`.
+    /// Writes down that this process is ending the sandbox of `record`.
     ///
     /// # Errors
-    /// [`Error::Path`].
+    /// [`Error::Path`], [`Error::System`].
     pub fn note_stopping(&self, _exclusive: &RuntimeLock, record: &Record) -> Result<(), Error> {
         let mut record = record.clone();
-        record.is_stopping = true;
+        let own = Process::find(nix::unistd::getpid().as_raw());
+        record.stopped_by = Some(own.map_err(call("reading our own start time"))?);
         record.write(&self.directory)
     }
 

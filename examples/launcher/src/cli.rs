@@ -237,7 +237,9 @@ pub(crate) struct Exec {
 ///
 /// Its command gets a signal. What has not ended in time is killed, with every
 /// process in the sandbox. A frozen sandbox is not let run to hear a signal: it
-/// is killed at once. What a dead launcher left is removed, too.
+/// is killed at once. What a dead launcher left is removed, too, and what is left of
+/// a server that had ended by itself. A server stays written down: `down` strikes it
+/// out.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Exit code:

@@ -1,8 +1,10 @@
 //! `cloison stop`, `freeze` and `thaw`: a running sandbox, whoever launched it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use cloison::runtime::{Ending, Running, Runtime};
+use cloison_sandbox::SandboxName;
 
 use crate::cli;
 use crate::error::Error;
@@ -12,9 +14,13 @@ use crate::signals::Signals;
 /// Ends a sandbox; gives the exit code.
 pub(crate) fn stop(options: &cli::Stop) -> Result<u8, Error> {
     let (directory, name) = options.name.record(&options.state.directory);
-    let running = Running::find(&directory, &name)?;
     let limit = Duration::from_secs(options.timeout_s.into());
-    let ending = running.stop(options.signal, limit)?;
+    let ending = match Running::find(&directory, &name) {
+        Ok(running) => Some(running.stop(options.signal, limit)?),
+        // One that ended by itself, and is still told of.
+        Err(cloison::Error::NoSandbox(_)) if has_ended(&directory, &name)? => None,
+        Err(error) => return Err(error.into()),
+    };
     let mut signals = None;
     Runtime::leave_nothing(&directory, &name, || {
         // A signal ends this process as any until something is removed.
@@ -24,13 +30,19 @@ pub(crate) fn stop(options: &cli::Stop) -> Result<u8, Error> {
         signals.as_mut().map_or(Ok(()), Signals::ending)
     })?;
     let how = match ending {
-        Ending::ByItself => format!("ended by {}", options.signal),
-        Ending::KilledFrozen => "was frozen and is killed".to_owned(),
-        Ending::Killed if limit.is_zero() => "is killed".to_owned(),
-        Ending::Killed => format!("did not end within {} s and is killed", limit.as_secs()),
+        None => "had ended by itself".to_owned(),
+        Some(Ending::ByItself) => format!("ended by {}", options.signal),
+        Some(Ending::KilledFrozen) => "was frozen and is killed".to_owned(),
+        Some(Ending::Killed) if limit.is_zero() => "is killed".to_owned(),
+        Some(Ending::Killed) => format!("did not end within {} s and is killed", limit.as_secs()),
     };
     print(&format!("{} {how}\n", options.name))?;
     Ok(0)
+}
+
+fn has_ended(directory: &Path, name: &SandboxName) -> Result<bool, Error> {
+    let record = Runtime::written_of(directory, name)?;
+    Ok(record.is_some_and(|record| record.stays))
 }
 
 /// Freezes a sandbox; gives the exit code.

@@ -119,7 +119,7 @@ impl Life {
         let is_launched = record.is_started || !record.stays;
         let sandbox_lives = record.sandbox_lives()?;
         Ok(match (sandbox_lives, is_launched) {
-            (true, true) if record.is_stopping => Self::Stopping,
+            (true, true) if record.is_stopping()? => Self::Stopping,
             (true, true) => match Running::of(record.clone())? {
                 Some(running) if running.is_frozen()? => Self::Frozen,
                 Some(_) => Self::Running,

@@ -35,9 +35,9 @@ pub struct Record {
     /// launcher.
     #[serde(default)]
     pub is_started: bool,
-    /// Whether somebody is ending it.
+    /// Who is ending it, as long as that one lives.
     #[serde(default)]
-    pub is_stopping: bool,
+    pub stopped_by: Option<Process>,
     /// Its process 1, once there is one.
     pub sandbox: Option<Process>,
     /// Its cgroup in each hierarchy, made or about to be, as the launcher
@@ -69,7 +69,7 @@ impl Record {
             launcher: launcher.map_err(call("reading our own start time"))?,
             stays,
             is_started: false,
-            is_stopping: false,
+            stopped_by: None,
             sandbox: None,
             cgroups,
             self_reported: BTreeMap::new(),
@@ -143,6 +143,12 @@ impl Record {
                 .map_err(call("looking for a launcher"))
         };
         Ok(self.is_of_this_boot()? && lives()?)
+    }
+
+    /// Whether somebody is ending it. One who died has given up.
+    pub(super) fn is_stopping(&self) -> Result<bool, Error> {
+        let lives = |process: &Process| process.lives().map_err(call("looking for who stops it"));
+        Ok(self.is_of_this_boot()? && self.stopped_by.as_ref().map_or(Ok(false), lives)?)
     }
 
     /// Whether its process 1 still lives.
