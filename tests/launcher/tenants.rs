@@ -13,17 +13,17 @@ use super::ground::{Ended, Running, cloison, end, record, sandbox_of, state, wai
 /// Where the host's state is, and where its settings are.
 const STATE: &str = "/tmp/state-of-tenants";
 const HOST: &str = "/tmp/host-of-tenants.toml";
-/// A pool of two blocks. Keys know no stage: another's would count in a pool
-/// that it uses too.
-const FIRST: u64 = 0xa000_0000;
 const BLOCK: u64 = 1 << 20;
 
-/// The sample's waivers, and this pool.
-fn write_host() {
-    let last = FIRST + 2 * BLOCK - 1;
+/// The sample's waivers, and a pool of two blocks, of which this is the first
+/// id. Keys know no stage: those of another case would count.
+fn write_host(nth: u64) -> u64 {
+    let first = 0xa000_0000 + nth * 2 * BLOCK;
+    let last = first + 2 * BLOCK - 1;
     let waivers = fs::read_to_string(sample("host.toml")).unwrap();
-    let text = format!("{waivers}\n[id_pool]\nfirst = {FIRST}\nlast = {last}\n");
+    let text = format!("{waivers}\n[id_pool]\nfirst = {first}\nlast = {last}\n");
     fs::write(HOST, text).unwrap();
+    first
 }
 
 fn remove_all() {
@@ -57,10 +57,10 @@ fn json(words: &[&str]) -> Value {
 }
 
 pub(crate) fn life() -> Outcome {
-    write_host();
+    let first = write_host(0);
     let added = tenant(&["add", "shop", "--description", "customer \u{202e}1"]);
     added.wants(0, &[]);
-    let range = format!("{FIRST} to {}", FIRST + BLOCK - 1);
+    let range = format!("{first} to {}", first + BLOCK - 1);
     for fragment in [
         "tenant shop: present\n",
         &range,
@@ -71,12 +71,12 @@ pub(crate) fn life() -> Outcome {
     }
     let shown = json(&["show", "shop"]);
     assert_eq!(shown["name"], "shop");
-    assert_eq!(shown["block"], FIRST);
-    assert_eq!(shown["block_last"], FIRST + BLOCK - 1);
+    assert_eq!(shown["block"], first);
+    assert_eq!(shown["block_last"], first + BLOCK - 1);
     assert_eq!(shown["state"], "present");
     assert_eq!(shown["settings"]["description"], "customer \u{202e}1");
     let second = json(&["add", "blog"]);
-    assert_eq!(second["block"], FIRST + BLOCK);
+    assert_eq!(second["block"], first + BLOCK);
     assert_eq!(tenant(&["show", "shop"]).out, added.out);
     let listed = json(&["list"]);
     let names = listed["tenants"].as_array().unwrap().iter();
@@ -102,7 +102,7 @@ pub(crate) fn life() -> Outcome {
 }
 
 pub(crate) fn refused() -> Outcome {
-    write_host();
+    let first = write_host(1);
     tenant(&["list"]).wants(125, &["there is no directory /tmp/state-of-tenants"]);
     assert!(!Path::new(STATE).exists(), "something was made");
     tenant(&["add", "Shop"]).wants(125, &["a name has 1 to 23"]);
@@ -152,8 +152,8 @@ pub(crate) fn refused() -> Outcome {
             "is not a file of this library, or is damaged",
         ),
         (
-            &(FIRST + BLOCK).to_string(),
-            &FIRST.to_string(),
+            &(first + BLOCK).to_string(),
+            &first.to_string(),
             "are owned twice",
         ),
     ] {
@@ -169,12 +169,12 @@ pub(crate) fn refused() -> Outcome {
 }
 
 pub(crate) fn server() -> Outcome {
-    write_host();
+    let first = write_host(2);
     tenant(&["add", "shop"]).wants(0, &[]);
     let file = "/tmp/server.toml";
     let text = format!(
         "name = \"shop--web\"\nids = {}\ncommand = [\"/usr/bin/sleep\", \"600\"]\n",
-        FIRST + 65_536
+        first + 65_536
     );
     fs::write(file, text).unwrap();
     let running = Running::start(&mut cloison(&["run", "--host", HOST, file]));
@@ -202,7 +202,7 @@ pub(crate) fn server() -> Outcome {
 
 /// A sandbox that is no tenant's has no id of one.
 pub(crate) fn clear() -> Outcome {
-    write_host();
+    let first = write_host(3);
     // The registry that counts is the usual one.
     let none: Option<&str> = None;
     mount(none, "/var/lib", Some("tmpfs"), MsFlags::empty(), none).unwrap();
@@ -214,7 +214,7 @@ pub(crate) fn clear() -> Outcome {
         running.terminate().wants(128 + 15, &[]);
         ids
     };
-    assert_eq!(ids_of("alone"), FIRST);
+    assert_eq!(ids_of("alone"), first);
     // Its keys may take a moment to go.
     let added = || {
         let ended = end(cloison(&[
@@ -225,7 +225,7 @@ pub(crate) fn clear() -> Outcome {
         added["block"].as_u64().unwrap()
     };
     let block = added();
-    let other = FIRST + FIRST + BLOCK - block;
+    let other = first + first + BLOCK - block;
     assert_eq!(ids_of("beside"), other, "the tenant has {block}");
     umount2("/var/lib/cloison/storage", MntFlags::MNT_DETACH).unwrap();
     umount2("/var/lib", MntFlags::MNT_DETACH).unwrap();

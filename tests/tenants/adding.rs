@@ -5,9 +5,10 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use cloison::{Host, HostSettings, Pool, Removal, TenantSettings, TenantState};
-use cloison_tests::Outcome;
+use cloison_tests::{Outcome, REPORT};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Uid, chown};
@@ -158,6 +159,33 @@ pub(crate) fn many() -> Outcome {
     let added = larger.add_tenant(&name("t256"), settings()).unwrap();
     assert_eq!(added.block.first(), 0x9000_0000 - BLOCK);
     assert_eq!(place.faults(&larger), [""; 0]);
+    Outcome::Passed
+}
+
+pub(crate) fn thousand() -> Outcome {
+    let mut place = Place::new(17, 1);
+    place.pool = Pool::new(0xb000_0000, 0xb000_0000 + 1000 * BLOCK - 1).unwrap();
+    let host = place.host();
+    let begun = Instant::now();
+    for nth in 1..=1000 {
+        host.add_tenant(&name(&format!("t{nth}")), settings())
+            .unwrap();
+    }
+    let added = begun.elapsed();
+    let begun = Instant::now();
+    let host = place.host();
+    let listed = host.tenants().unwrap();
+    println!(
+        "{REPORT}{} tenants: added in {added:?}, opened and listed in {:?}",
+        listed.len(),
+        begun.elapsed()
+    );
+    assert_eq!(listed.len(), 1000);
+    assert_eq!(place.faults(&host), [""; 0]);
+    refused(
+        host.add_tenant(&name("t1001"), settings()),
+        &["no block left"],
+    );
     Outcome::Passed
 }
 

@@ -17,6 +17,7 @@ const CASES: &[Case] = &[
     Case::new("each_tenant_has_a_block_and_a_root_of_his_own", adding::own),
     Case::new("storage_is_harmless_on_the_host", adding::harmless),
     Case::new("two_hundred_tenants_and_no_256th", adding::many).lasting_s(120),
+    Case::new("thousand_tenants_of_a_larger_pool", adding::thousand).lasting_s(300),
     Case::new("refused_tenant_leaves_all_as_it_was", adding::refusals),
     Case::new("pool_may_grow_and_not_move", adding::pools),
     Case::new("kept_tenant_keeps_name_and_block", removing::kept),

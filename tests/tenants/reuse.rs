@@ -5,6 +5,7 @@
 //! it gone somebody is.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -166,28 +167,28 @@ pub(crate) fn group() -> Outcome {
     Outcome::Passed
 }
 
-/// Makes a key in the session's keyring and gives it to a user, or a group.
-const MAKE_KEY: &str = r#"
+/// Makes a key in a session's keyring, gives it to a user, or a group, and stays
+/// with the keyring until its input ends. It has no other id than root's.
+const KEEP_KEY: &str = r#"
     my ($kind, $name, $content) = ("user", "cloison-reuse", "x");
     my $key = syscall(248, $kind, $name, $content, 1, -3);
     die "add_key: $!" if $key < 0;
     syscall(250, 4, $key, $ARGV[0] + 0, $ARGV[1] + 0) == 0 or die "chown: $!";
-    print $key;
-"#;
-const REMOVE_KEY: &str = r#"
-    syscall(250, 9, $ARGV[0] + 0, -3) == 0 or die "unlink: $!";
+    $| = 1;
+    print "made\n";
+    <STDIN>;
 "#;
 
-fn perl(script: &str, arguments: &[&str]) -> String {
+fn keep_key(owners: [String; 2]) -> Child {
     let mut command = Command::new("/usr/bin/perl");
-    let output = command
-        .args(["-e", script])
-        .args(arguments)
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    String::from_utf8(output.stdout).unwrap()
+    command.args(["-e", KEEP_KEY, "--"]).args(owners);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    let mut line = String::new();
+    let output = child.stdout.as_mut().unwrap();
+    BufReader::new(output).read_line(&mut line).unwrap();
+    assert_eq!(line, "made\n");
+    child
 }
 
 pub(crate) fn key() -> Outcome {
@@ -198,14 +199,13 @@ pub(crate) fn key() -> Outcome {
             65_536,
             "a key: `",
             |id| {
-                let owners = if is_group {
+                keep_key(if is_group {
                     ["-1".to_owned(), id.to_string()]
                 } else {
                     [id.to_string(), "-1".to_owned()]
-                };
-                perl(MAKE_KEY, &owners.each_ref().map(String::as_str))
+                })
             },
-            |key| drop(perl(REMOVE_KEY, &[&key])),
+            end,
         );
     }
     Outcome::Passed
