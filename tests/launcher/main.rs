@@ -102,7 +102,6 @@ const CASES: &[Case] = &[
     Case::new("closed_reader_is_no_panic", shown::closed_reader),
     Case::new("tenant_is_added_shown_and_removed", tenants::life),
     Case::new("tenant_verbs_say_what_they_refuse", tenants::refused),
-    Case::new("running_server_keeps_its_tenant", tenants::server),
     Case::new("run_keeps_clear_of_the_ids_of_tenants", tenants::clear),
 ];
 

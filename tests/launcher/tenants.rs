@@ -8,7 +8,7 @@ use cloison_tests::launcher::sample;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::Value;
 
-use super::ground::{Ended, Running, cloison, end, record, sandbox_of, state, wait_until};
+use super::ground::{Ended, Running, cloison, end, record, sandbox_of, wait_until};
 
 /// Where the host's state is, and where its settings are.
 const STATE: &str = "/tmp/state-of-tenants";
@@ -164,38 +164,6 @@ pub(crate) fn refused() -> Outcome {
         tenant(&["remove", "shop"]).wants(125, &[fragment]);
         assert_eq!(fs::read_to_string(&registry).unwrap(), changed);
     }
-    remove_all();
-    Outcome::Passed
-}
-
-pub(crate) fn server() -> Outcome {
-    let first = write_host(2);
-    tenant(&["add", "shop"]).wants(0, &[]);
-    let file = "/tmp/server.toml";
-    let text = format!(
-        "name = \"shop--web\"\nids = {}\ncommand = [\"/usr/bin/sleep\", \"600\"]\n",
-        first + 65_536
-    );
-    fs::write(file, text).unwrap();
-    let running = Running::start(&mut cloison(&["run", "--host", HOST, file]));
-    wait_until("the record", || sandbox_of("shop--web").is_some());
-    for purge in [&[][..], &["--purge"]] {
-        let words = [&["remove", "shop"][..], purge].concat();
-        let refused = tenant(&words);
-        refused.wants(
-            125,
-            &[
-                "servers of the tenant shop run: shop/web",
-                "stop them first",
-            ],
-        );
-    }
-    assert_eq!(json(&["show", "shop"])["state"], "present");
-    end(cloison(&["stop", "shop--web"])).wants(0, &[]);
-    running.end().wants(128 + 15, &[]);
-    tenant(&["remove", "shop", "--purge"]).wants(0, &[]);
-    fs::remove_file(file).unwrap();
-    assert_eq!(state(), [""; 0]);
     remove_all();
     Outcome::Passed
 }

@@ -73,6 +73,11 @@ impl Host {
         words
     }
 
+    /// Where everything of it is.
+    pub(crate) fn words_of_place(&self) -> [&'static str; 6] {
+        ["--host", HOST, "--state", STATE, "--runtime", RUNTIME]
+    }
+
     pub(crate) fn words_of_down<'a>(&self, which: &[&'a str]) -> Vec<&'a str> {
         let mut words = vec!["down", "--host", HOST, "--state", STATE];
         words.extend(["--runtime", RUNTIME, "--timeout-s", "0"]);

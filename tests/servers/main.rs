@@ -5,6 +5,7 @@
 mod ground;
 mod kills;
 mod life;
+mod orchestrator;
 mod policy;
 
 use std::process::ExitCode;
@@ -27,6 +28,16 @@ const CASES: &[Case] = &[
     Case::new("a_tenants_own_policy_counts_for_him_alone", policy::own).lasting_s(60),
     Case::new("changed_policy_counts_at_the_next_start", policy::changed).lasting_s(60),
     Case::new("tenant_has_no_more_servers_than_he_may", policy::counted).lasting_s(60),
+    Case::new(
+        "orchestrator_starts_what_dies_again_and_ends_all",
+        orchestrator::keeps,
+    )
+    .lasting_s(60),
+    Case::new(
+        "killed_orchestrators_servers_are_replaced_by_the_next",
+        orchestrator::replaced,
+    )
+    .lasting_s(60),
     Case::new(
         "killed_up_leaves_nothing_that_the_next_does_not_remove",
         kills::up,

@@ -6,7 +6,8 @@ use std::process::Command;
 use crate::guest::workspace;
 use crate::is_first;
 
-/// Builds the launcher in the profile of this program, where the run begins.
+/// Builds the launcher, and the orchestrator beside it, in the profile of this
+/// program, where the run begins.
 ///
 /// # Errors
 /// What kept it from being built, in words.
@@ -19,7 +20,7 @@ pub fn build() -> Result<(), String> {
     build
         .current_dir(workspace())
         .args(["build", "--quiet", "--locked", "-p", "cloison-launcher"])
-        .args(["--bins", "--target-dir"])
+        .args(["-p", "cloison-orchestrator", "--bins", "--target-dir"])
         .arg(folder()?.join(".."));
     if !cfg!(debug_assertions) {
         build.arg("--release");
@@ -37,6 +38,14 @@ pub fn build() -> Result<(), String> {
 /// This program's own path is not known.
 pub fn path() -> Result<PathBuf, String> {
     Ok(folder()?.join("cloison"))
+}
+
+/// Where [`build`] puts the orchestrator.
+///
+/// # Errors
+/// This program's own path is not known.
+pub fn orchestrator() -> Result<PathBuf, String> {
+    Ok(folder()?.join("orchestrator"))
 }
 
 /// A file of `examples/`.

@@ -133,6 +133,7 @@ impl Life {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::collections::BTreeSet;
 
@@ -152,6 +153,29 @@ mod tests {
         for (from, by, _) in MOVES {
             assert!(seen.insert(format!("{from:?} {by:?}")), "{from:?} {by:?}");
         }
+    }
+
+    #[test]
+    fn every_move_is_in_the_architecture() {
+        let text = include_str!("../../../../ARCHITECTURE.md");
+        let (_, text) = text.split_once("## The life of a server").unwrap();
+        let (text, _) = text.split_once("\n## ").unwrap();
+        let mut written = BTreeSet::new();
+        for line in text.lines().filter(|line| line.starts_with("| ")) {
+            let cells: Vec<&str> = line.trim_matches(['|', ' ']).split(" | ").collect();
+            let [from, by, to] = cells[..] else { continue };
+            let by = by.split(':').next().unwrap();
+            for from in from.split(", ") {
+                written.insert(format!("{from} {by} {to}"));
+            }
+        }
+        written.retain(|line| !line.starts_with("from ") && !line.starts_with('-'));
+        let name = |by: Move| format!("{by:?}").to_lowercase();
+        let moves = MOVES.iter();
+        let coded: BTreeSet<String> = moves
+            .map(|(from, by, to)| format!("{} {} {}", from.name(), name(*by), to.name()))
+            .collect();
+        assert_eq!(written, coded);
     }
 
     #[test]
