@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A guest is made for one command and ended with it. It has two processors,
-//! memory, three serial ports and, in the full form, a disk that forgets what
-//! is written to it; no network device at all. Its cgroups are of version 2
+//! memory, three serial ports, the disks that it is given and, in the full form,
+//! one that forgets what is written to it; no network device at all. Its cgroups are of version 2
 //! alone, as on a production host. The programs in it are those of the
 //! workspace, at the paths that they have here, and a few of this machine's
 //! `/usr/bin` with the libraries that they need.
@@ -22,6 +22,7 @@ mod archive;
 mod cargo;
 mod compat;
 mod count;
+mod disk;
 mod freight;
 mod kernel;
 mod order;
@@ -40,6 +41,7 @@ use archive::Archive;
 pub use cargo::Programs;
 pub use compat::{AllSeen, Seen};
 pub use count::Counts;
+pub use disk::{Disk, DiskUse, find_disk};
 pub use kernel::GuestKernel;
 pub use order::{
     CONSOLE, End, FOLDER, Form, INIT, ORDER, OUTPUT, Order, PROGRAMS, RESULT, ROOT, SERVE,
@@ -75,6 +77,8 @@ pub struct Guest {
     pub command: Vec<String>,
     /// What its environment says beside what is handed on.
     pub environment: BTreeMap<String, String>,
+    /// Its disks, apart from that of the full form.
+    pub disks: Vec<Disk>,
 }
 
 /// How a guest ended.
@@ -98,6 +102,7 @@ impl Guest {
             limit: Duration::from_secs(600),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             environment: BTreeMap::new(),
+            disks: Vec::new(),
         }
     }
 
@@ -242,10 +247,14 @@ pub enum GuestError {
 
 /// A folder for what is needed for a while, removed with it.
 #[derive(Debug)]
-struct Work(PathBuf);
+pub struct Work(PathBuf);
 
 impl Work {
-    fn make(name: &str) -> Result<Self, GuestError> {
+    /// Makes it below the workspace's own `target`.
+    ///
+    /// # Errors
+    /// [`GuestError::File`].
+    pub fn make(name: &str) -> Result<Self, GuestError> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let path = workspace()
@@ -256,6 +265,12 @@ impl Work {
             Ok(()) => Ok(Self(path)),
             Err(source) => Err(GuestError::File { path, source }),
         }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 

@@ -57,6 +57,7 @@
 //! The last line printed is `N passed, N failed, N skipped`.
 
 mod case;
+pub mod chance;
 pub mod docker;
 pub mod fault;
 pub mod guest;

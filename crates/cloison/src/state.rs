@@ -253,8 +253,8 @@ impl StateDirectory {
     /// [`Error::Path`].
     pub fn remove(&self, _exclusive: &Exclusive, name: &str) -> Result<(), Error> {
         match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) => self.flush(),
-            Err(Errno::ENOENT) => Ok(()),
+            // Whoever removed it before may have died before that was flushed.
+            Ok(()) | Err(Errno::ENOENT) => self.flush(),
             Err(errno) => Err(at("removing", self.path.join(name))(errno.into())),
         }
     }

@@ -15,6 +15,8 @@ use super::{GuestError, Work, freight, said_by, workspace};
 #[derive(Debug)]
 pub struct Programs {
     by_name: BTreeMap<String, PathBuf>,
+    /// The only one that guests are brought, if it is only one.
+    target: Option<String>,
     folder: PathBuf,
     work: Work,
 }
@@ -27,11 +29,28 @@ impl Programs {
     pub fn build() -> Result<Self, GuestError> {
         let mut found = Self {
             by_name: BTreeMap::new(),
+            target: None,
             folder: workspace().join("target/debug"),
             work: Work::make("programs")?,
         };
         found.take(&["test", "--workspace", "--no-run"])?;
         found.take(&["build", "-p", "cloison-launcher", "--bins"])?;
+        found.pack()?;
+        Ok(found)
+    }
+
+    /// The same with one test target alone.
+    ///
+    /// # Errors
+    /// As [`Programs::build`].
+    pub fn of_target(name: &str) -> Result<Self, GuestError> {
+        let mut found = Self {
+            by_name: BTreeMap::new(),
+            target: Some(name.to_owned()),
+            folder: workspace().join("target/debug"),
+            work: Work::make("programs")?,
+        };
+        found.take(&["test", "--workspace", "--test", name, "--no-run"])?;
         found.pack()?;
         Ok(found)
     }
@@ -85,6 +104,15 @@ impl Programs {
             }
         }
         Ok(())
+    }
+
+    /// Whether guests are brought the program of that name, of those that they
+    /// are brought when there are many.
+    pub(super) fn brings(&self, name: &str, many: &[&str]) -> bool {
+        match &self.target {
+            Some(target) => name == target,
+            None => many.contains(&name),
+        }
     }
 
     /// Each by its name.

@@ -13,8 +13,8 @@ use super::{GuestError, INIT, PROGRAMS, Programs, said_by, workspace};
 
 /// The program of the workspace that is the guest's init.
 const INIT_PROGRAM: &str = "guest_init";
-/// The test targets and programs that are brought; the others need what a
-/// guest has not.
+/// The test targets and programs that are brought where it is not one alone; the
+/// others need what a guest has not.
 const BROUGHT: &[&str] = &[
     "cloison", "callers", "launch", "launcher", "noisy", "probes", "stage", "faulty", "traced",
 ];
@@ -61,6 +61,7 @@ const TEXTS: &[(&str, &str)] = &[
     ),
     ("/etc/group", "root:x:0:\nnogroup:x:65534:\n"),
     ("/etc/hostname", "guest\n"),
+    ("/etc/machine-id", "c1015011c1015011c1015011c1015011\n"),
     ("/etc/hosts", "127.0.0.1 localhost\n"),
 ];
 
@@ -81,7 +82,7 @@ pub(super) fn load<W: Write>(
     for (name, path) in programs.iter() {
         if name == INIT_PROGRAM {
             hold.stripped(path, Path::new(INIT))?;
-        } else if BROUGHT.contains(&name) {
+        } else if programs.brings(name, BROUGHT) {
             hold.stripped(path, path)?;
             hold.link(&Path::new(PROGRAMS).join(name), path)?;
         }

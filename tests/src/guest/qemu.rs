@@ -108,6 +108,9 @@ fn command(guest: &Guest, folder: &Path) -> Result<Command, GuestError> {
         let disk = format!("file={},format=raw,if=virtio,snapshot=on", disk.display());
         command.args(["-drive", disk.as_str()]);
     }
+    for disk in &guest.disks {
+        command.args(disk.words());
+    }
     command
         // What is written to the disk goes there, and is forgotten.
         .env("TMPDIR", folder)

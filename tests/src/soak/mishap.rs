@@ -12,6 +12,7 @@ use tokio::task::LocalSet;
 
 use super::Settings;
 use super::scene::Scene;
+use crate::chance::Chance;
 
 /// A command that lasts, with a child of its own.
 const LASTING: &str = "sleep 600 & wait";
@@ -133,29 +134,9 @@ impl Tally {
     }
 }
 
-/// Numbers that the seed decides.
-///
-/// # Source
-/// Vigna's splitmix64
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-}
-
 /// Each mishap once, and then any until `end`.
 pub(super) fn have_until(scene: &Scene, settings: Settings, number: u32, end: Instant) -> Tally {
-    let mut chance = Chance(settings.seed ^ u64::from(number) << 32);
+    let mut chance = Chance::new(settings.seed ^ u64::from(number) << 32);
     let mut tally = Tally::default();
     let mut first = Mishap::ALL.into_iter();
     loop {
@@ -245,7 +226,7 @@ impl Thread<'_> {
                 Ok(())
             }
             Mishap::HostileRoot => {
-                let spec = self.scene.hostile_spec(self.number, self.chance.next());
+                let spec = self.scene.hostile_spec(self.number, self.chance.number());
                 self.fails(&spec, Vec::new())
             }
             Mishap::NoCommand => {
