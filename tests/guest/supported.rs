@@ -17,6 +17,8 @@ const PAYLOADS: &[&str] = &["launcher", "sample_"];
 const NEIGHBOURS: &[&str] = &["noisy"];
 /// That the rate of a real disk is kept.
 const DISK: &[&str] = &["noisy", "disk"];
+/// That servers of tenants live on without a tool, and are handled by any.
+const SERVERS: &[&str] = &["servers", "server_"];
 /// What root may be only on a machine of its own.
 const MIGHTY: &[&str] = &["callers", "mighty"];
 /// The environment variable that names whole targets instead, or none.
@@ -39,6 +41,7 @@ pub(crate) fn keeps(kernel: GuestKernel) -> Result {
             passes(kernel, Form::Bare, PAYLOADS)?;
             passes(kernel, Form::Bare, NEIGHBOURS)?;
             passes(kernel, Form::Bare, MIGHTY)?;
+            passes(kernel, Form::Bare, SERVERS)?;
         }
     }
     Ok(())
@@ -50,6 +53,7 @@ pub(crate) fn with_systemd() -> Result {
     let kernel = GuestKernel::V6_12;
     starts(kernel, Form::Full)?;
     starts_as_a_service(kernel)?;
+    is_a_service(kernel)?;
     for target in [LAYERS, DISK] {
         let handed_on = [&["sh", "-c", HAND_ON, "sh"], target].concat();
         passes(kernel, Form::Full, &handed_on)?;
@@ -88,6 +92,50 @@ fn starts_as_a_service(kernel: GuestKernel) -> Result {
     let (end, output) = started("Delegate=no")?;
     if end != End::Exited(125) || !output.contains("remedy: run this program with a delegated") {
         return Err(format!("not delegated: {end:?}: {output}").into());
+    }
+    Ok(())
+}
+
+/// A server as a service: the unit is sound, systemd knows the server's own
+/// process, ends it, and starts it again when it dies.
+const SERVER_AS_A_SERVICE: &str = r#"set -eu
+    ln -s /guest/bin/cloison /usr/bin/cloison
+    cp examples/systemd/cloison@.service /etc/systemd/system/
+    unit='cloison@acme-web.service'
+    systemd-analyze verify --man=no "/etc/systemd/system/$unit"
+    mkdir -p /etc/cloison
+    cat "$1" >/etc/cloison/host.toml
+    printf '[policy]\nshared_base = true\n' >>/etc/cloison/host.toml
+    cloison tenant add acme >/dev/null
+    # Written down, where the launcher may make cgroups.
+    systemd-run --quiet --unit first --property Type=oneshot --property Delegate=yes \
+        /guest/bin/cloison up "$PWD/examples/server.toml" --output discard
+    cloison stop acme/web >/dev/null
+    systemctl daemon-reload
+    systemctl start "$unit"
+    server() { cloison ps --json | tr -d ' \n' | sed 's/.*"pid":\([0-9]*\).*/\1/'; }
+    main() { systemctl show --value --property MainPID "$unit"; }
+    first=$(main)
+    test "$first" = "$(server)"
+    grep -q "$unit" "/proc/$first/cgroup"
+    kill -KILL "$first"
+    for try in $(seq 60); do
+        test "$(systemctl is-active "$unit")" = active && test "$(main)" != "$first" && break
+        sleep 1
+    done
+    test "$(main)" != "$first"
+    test "$(main)" = "$(server)"
+    systemctl stop "$unit"
+    cloison ps --json | grep -q '"life": "absent"'
+    cloison down acme/web
+    cloison tenant remove acme --purge
+    echo "is a service""#;
+
+fn is_a_service(kernel: GuestKernel) -> Result {
+    let command = ["sh", "-c", SERVER_AS_A_SERVICE, "sh", HOST_FILE];
+    let (end, output) = run(&guest(kernel, Form::Full, &command))?;
+    if end != End::Exited(0) || !output.ends_with("is a service\n") {
+        return Err(format!("a server as a service: {end:?}: {output}").into());
     }
     Ok(())
 }

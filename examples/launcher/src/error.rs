@@ -73,6 +73,10 @@ pub(crate) enum Error {
     Signalled(Signal),
     #[error("{doing} failed")]
     System { doing: &'static str, source: Errno },
+    #[error("nobody waits to be told: this is no service of `Type=notify`")]
+    NotAService,
+    #[error("a service is one server, not {0}")]
+    NotOneServer(usize),
     #[error("this host has no journal to write to")]
     NoJournal(#[source] io::Error),
     #[error("the exit status is not known: the process that would tell it was ended")]
@@ -144,6 +148,7 @@ impl Error {
         let fixed = match self {
             Self::Start(cloison_sandbox::Error::Unavailable(missing)) => missing.remedy,
             Self::Exec { source, .. } => return exec_remedy(source).map(str::to_owned),
+            Self::NotAService => "leave --notify out, or start it as systemd's unit does",
             Self::NoJournal(_) => {
                 "start systemd-journald, or say that what the servers write is to be thrown away: \
                  --output discard"

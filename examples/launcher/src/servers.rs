@@ -1,6 +1,7 @@
 //! `cloison up`, `down` and `ps`: the servers of tenants.
 
 mod journal;
+mod notify;
 mod parallel;
 
 use std::collections::BTreeSet;
@@ -51,10 +52,18 @@ pub(crate) fn up(options: &Up) -> Result<u8, Error> {
     // A launch needs it, whichever is the first.
     cloison_sandbox::start_spawner().map_err(|error| Error::Start(error.into()))?;
     let all: Vec<ServerId> = chosen.into_iter().collect();
+    if options.notify && all.len() != 1 {
+        return Err(Error::NotOneServer(all.len()));
+    }
     let became = parallel::each("starting", all, options.at_once.into(), |id| {
         starting.start(id)
     });
-    told(&became, options.format.json, Life::Running)
+    let code = told(&became, options.format.json, Life::Running)?;
+    if options.notify && code == 0 {
+        let pid = became.first().and_then(|one| one.pid);
+        notify::runs(pid.ok_or(Error::NotAService)?)?;
+    }
+    Ok(code)
 }
 
 /// Ends servers and strikes them out; gives the exit code.

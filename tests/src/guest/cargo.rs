@@ -34,7 +34,14 @@ impl Programs {
             work: Work::make("programs")?,
         };
         found.take(&["test", "--workspace", "--no-run"])?;
-        found.take(&["build", "-p", "cloison-launcher", "--bins"])?;
+        found.take(&[
+            "build",
+            "-p",
+            "cloison-launcher",
+            "-p",
+            "cloison-orchestrator",
+            "--bins",
+        ])?;
         found.pack()?;
         Ok(found)
     }

@@ -16,7 +16,17 @@ const INIT_PROGRAM: &str = "guest_init";
 /// The test targets and programs that are brought where it is not one alone; the
 /// others need what a guest has not.
 const BROUGHT: &[&str] = &[
-    "cloison", "callers", "launch", "launcher", "noisy", "probes", "stage", "faulty", "traced",
+    "cloison",
+    "callers",
+    "launch",
+    "launcher",
+    "noisy",
+    "orchestrator",
+    "probes",
+    "servers",
+    "stage",
+    "faulty",
+    "traced",
 ];
 /// Files and folders of the workspace that these read.
 const FILES: &[&str] = &["examples", "tests/guest/host.toml"];

@@ -37,6 +37,11 @@ pub(crate) struct Up {
     /// Where what the servers write goes
     #[arg(long, value_enum, default_value_t = Output::Journal)]
     pub(crate) output: Output,
+    /// Tell systemd that it runs, and which process it is
+    ///
+    /// For a service of `Type=notify` that is one server.
+    #[arg(long)]
+    pub(crate) notify: bool,
     /// How many are started at once
     #[arg(long, value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u8).range(1..=64))]
