@@ -6,7 +6,7 @@
 //!
 //! Arguments: `--quick`, `--loop N`, `--rest N`, and names of the parts to
 //! run (`floor`, `resident`, `phases`, `limits`, `whole`, `filters`, `size`, `peers`,
-//! `calls`, `freeze`, `memory`; all by default).
+//! `calls`, `freeze`, `memory`, `hosts`; all by default).
 
 mod block;
 mod bundle;
@@ -14,6 +14,7 @@ mod callers;
 mod calls;
 mod filters;
 mod floors;
+mod hosts;
 mod measure;
 mod noop;
 mod ours;
@@ -151,6 +152,9 @@ fn inside() -> Result<()> {
     }
     if wanted.part("peers") {
         peers(&wanted, &common)?;
+    }
+    if wanted.part("hosts") {
+        hosts::run(&common, wanted.counts.rested / 5)?;
     }
     if wanted.part("calls") {
         calls::run(wanted.counts.rested.div_ceil(4), HOST)?;
