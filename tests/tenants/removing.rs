@@ -179,6 +179,13 @@ pub(crate) fn hindered() -> Outcome {
     );
     assert_eq!(state(), TenantState::Purging);
     umount(&inner).unwrap();
+    // Nor is what is mounted on the root itself taken for his.
+    let root = place.storage("a");
+    mount(none, &root, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    fs::write(root.join("canary"), "alive").unwrap();
+    refused(purge(), &["removing /tmp/host-7/storage/a"]);
+    assert_eq!(fs::read(root.join("canary")).unwrap(), b"alive");
+    umount(&root).unwrap();
     // Whoever opens the host next finishes it.
     let next = place.host();
     assert_eq!(next.tenants().unwrap(), [other]);
