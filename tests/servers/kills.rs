@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
 use cloison_tests::fault::{Deed, Fault, Role, Traced, traced};
@@ -81,8 +82,9 @@ fn at_each_call(name: &str, host: &Host, words: &[&str], prepare: impl Fn(&Host)
             .unwrap_or_else(|| "undefined".to_owned());
         *count.found.entry(life).or_default() += 1;
         count.add(nth, "the next up", &host.up(&[&file]));
+        // Its end may have been on the way when the next one looked.
+        thread::sleep(Duration::from_millis(5));
         if host.life("acme/web").as_deref() == Some("dead") {
-            // Its end was on the way when the next one looked.
             *count.found.entry("dying".to_owned()).or_default() += 1;
             count.add(nth, "the up after", &host.up(&[&file]));
         }

@@ -122,11 +122,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Torn`], [`Error::Path`].
     pub fn written_of(directory: &Path, name: &SandboxName) -> Result<Option<Record>, Error> {
-        match Record::read(&record::path(directory, name)) {
-            Ok(record) => Ok(Some(record)),
-            Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        Record::of(directory, name)
     }
 
     /// Every record, by name.
@@ -138,7 +134,7 @@ impl Runtime {
         let mut records = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(failed())? {
             let path = entry.map_err(failed())?.path();
-            if path.extension().is_none_or(|end| end != "json") {
+            if !record::is_one(&path) {
                 continue;
             }
             match Record::read(&path) {
@@ -211,22 +207,16 @@ impl Runtime {
     /// # Errors
     /// [`Error::NoState`], [`Error::Torn`], [`Error::Path`].
     pub fn find(directory: &Path, name: &SandboxName) -> Result<Option<Record>, Error> {
-        let path = record::path(directory, name);
-        match Record::read(&path) {
-            Ok(record) => {
-                let is_there = record.sandbox_lives()? || record.launcher_lives()?;
-                Ok(is_there.then_some(record))
-            }
-            Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                // Before the first launch the usual one is not there. Another
-                // is mistyped.
-                if directory != Path::new(DEFAULT) && !directory.is_dir() {
-                    return Err(Error::NoState(directory.to_owned()));
-                }
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        if let Some(record) = Record::of(directory, name)? {
+            let is_there = record.sandbox_lives()? || record.launcher_lives()?;
+            return Ok(is_there.then_some(record));
         }
+        // Before the first launch the usual one is not there. Another is
+        // mistyped.
+        if directory != Path::new(DEFAULT) && !directory.is_dir() {
+            return Err(Error::NoState(directory.to_owned()));
+        }
+        Ok(None)
     }
 
     /// The record of the sandbox whose process 1 is `pid`, if there is one.
@@ -240,7 +230,7 @@ impl Runtime {
         };
         for entry in entries {
             let path = entry.map_err(at("listing", directory))?.path();
-            if path.extension().is_none_or(|end| end != "json") {
+            if !record::is_one(&path) {
                 continue;
             }
             match Record::read(&path) {
@@ -272,15 +262,21 @@ impl Runtime {
         hierarchies: &Hierarchies,
     ) -> Result<Registration, Error> {
         let living = self.sweep(&exclusive)?;
-        if let Some(record) = living.iter().find(|record| record.name == *name) {
-            return Err(Error::RunsAlready {
-                name: name.clone(),
-                launcher: record.launcher.pid,
-            });
+        if let Some(record) = Record::of(&self.directory, name)? {
+            if record.counts()? {
+                return Err(Error::RunsAlready {
+                    name: name.clone(),
+                    launcher: record.launcher.pid,
+                });
+            }
+            // It has ended, and nobody has asked how.
+            self.forget_ended(&exclusive, &record)?;
         }
         let in_use = |range: &IdRange| living.iter().any(|record| record.ids == *range);
         let (ids, range) = match wanted {
-            Wanted::Ids(range) if in_use(&range) => return Err(Error::IdsTaken(range)),
+            Wanted::Ids(range) if in_use(&range) || self.is_held(range)? => {
+                return Err(Error::IdsTaken(range));
+            }
             Wanted::Ids(range) => (range, self.take(range)?.ok_or(Error::IdsTaken(range))?),
             Wanted::OneOf(ranges) => self.take_free(ranges, in_use)?,
         };
@@ -291,6 +287,11 @@ impl Runtime {
             Cgroup::places(hierarchies, name),
         )
         .and_then(|record| record.write(&self.directory).map(|()| record));
+        let written = written.and_then(|record| {
+            let path = self.range_path(ids);
+            fs::write(&path, name.as_str()).map_err(at("writing", path))?;
+            Ok(record)
+        });
         match written {
             // Made only now: dropping one takes the lock that is held here.
             Ok(record) => Ok(Registration {
@@ -319,7 +320,24 @@ impl Runtime {
     ) -> Result<(), Error> {
         remove(&Self::exec_path(&self.directory, name))?;
         remove(&record::path(&self.directory, name))?;
+        remove(&record::settled_path(&self.directory, name))?;
         remove(&self.range_path(ids))
+    }
+
+    /// Whether a sandbox that needs nobody has `range`: the file of the range
+    /// says which it would be.
+    fn is_held(&self, range: IdRange) -> Result<bool, Error> {
+        let path = self.range_path(range);
+        let name = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            name => name.map_err(at("reading", path))?,
+        };
+        let Ok(name) = SandboxName::new(name) else {
+            return Ok(false);
+        };
+        let record = Record::of(&self.directory, &name)?;
+        let held = record.filter(|record| record.ids == range);
+        held.map_or(Ok(false), |record| record.counts())
     }
 
     fn take_free(
@@ -373,7 +391,8 @@ impl Runtime {
         }
     }
 
-    /// Removes what dead launchers left; gives the records of the living.
+    /// Removes what dead launchers left; gives the records of the living among
+    /// those that are not settled.
     fn sweep(&self, _exclusive: &RuntimeLock) -> Result<Vec<Record>, Error> {
         let failed = || at("listing", self.directory.as_path());
         let mut living = Vec::new();
@@ -387,17 +406,24 @@ impl Runtime {
             if path.extension().is_some_and(|end| end == "part") {
                 remove(&path)?;
             }
-            if path.extension().is_none_or(|end| end != "json") {
+            if path.extension().is_none_or(|end| end != record::OPEN) {
                 continue;
             }
-            let record = Record::read(&path)?;
-            if record.counts()? {
+            let record = match Record::read(&path) {
+                // Its launcher settled it meanwhile.
+                Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    continue;
+                }
+                record => record?,
+            };
+            if record.stays && record.is_started {
+                // Its launcher died between two words.
+                record.settle(&self.directory)?;
+            } else if record.counts()? {
                 living.push(record);
             } else {
                 self.bury(&record)?;
-                if !record.is_to_be_told() {
-                    remove(&path)?;
-                }
+                remove(&path)?;
             }
         }
         Ok(living)

@@ -80,7 +80,8 @@ impl StateDirectory {
             .create(path.parent().unwrap_or(Path::new("/")))
             .map_err(at("making", path))?;
         match mkdirat(AT_FDCWD, path, Mode::S_IRWXU) {
-            Ok(()) | Err(Errno::EEXIST) => {}
+            Ok(()) => flush_parent(path)?,
+            Err(Errno::EEXIST) => {}
             Err(errno) => return Err(at("making", path)(errno.into())),
         }
         let directory = open_directory(AT_FDCWD, path).map_err(at("opening", path))?;
@@ -145,7 +146,12 @@ impl StateDirectory {
         let start = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Exclusive(lock)),
+                Ok(lock) => {
+                    // Whoever had it may have died before it flushed a name:
+                    // what is read from here on is what a power cut leaves.
+                    self.flush()?;
+                    return Ok(Exclusive(lock));
+                }
                 Err((back, Errno::EINTR | Errno::EWOULDBLOCK)) => file = back,
                 Err((_, errno)) => return Err(at("locking", path)(errno.into()).into()),
             }
@@ -263,6 +269,14 @@ impl StateDirectory {
     fn flush(&self) -> Result<(), Error> {
         nix::unistd::fsync(&self.directory).map_err(|errno| at("writing", &self.path)(errno.into()))
     }
+}
+
+/// Waits until a directory that was made is on the disk.
+fn flush_parent(path: &Path) -> Result<(), Error> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    File::open(parent)
+        .and_then(|parent| parent.sync_all())
+        .map_err(at("writing", parent))
 }
 
 /// Readable by its owner alone.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -47,9 +47,26 @@ pub struct Record {
     pub self_reported: BTreeMap<String, String>,
 }
 
-/// Where the record of `name` is.
+/// How the file of a record ends that whoever starts next has to look at.
+pub(super) const OPEN: &str = "json";
+/// How that of one ends that was started and needs nobody: a thousand of them
+/// are no work for whoever starts one more.
+pub(super) const SETTLED: &str = "started";
+
+/// Where the record of `name` is until it is settled.
 pub(super) fn path(directory: &Path, name: &SandboxName) -> PathBuf {
-    directory.join(format!("{name}.json"))
+    directory.join(format!("{name}.{OPEN}"))
+}
+
+/// Where it is then.
+pub(super) fn settled_path(directory: &Path, name: &SandboxName) -> PathBuf {
+    directory.join(format!("{name}.{SETTLED}"))
+}
+
+/// Whether a file is a record.
+pub(super) fn is_one(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|end| end == OPEN || end == SETTLED)
 }
 
 impl Record {
@@ -74,6 +91,29 @@ impl Record {
             cgroups,
             self_reported: BTreeMap::new(),
         })
+    }
+
+    /// That of `name`; `None`: there is none.
+    pub(super) fn of(directory: &Path, name: &SandboxName) -> Result<Option<Self>, Error> {
+        let (settled, open) = (settled_path(directory, name), path(directory, name));
+        // It may be settled between two looks.
+        for path in [&settled, &open, &settled] {
+            match Self::read(path) {
+                Err(Error::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                read => return read.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Moves it to where whoever starts next need not look.
+    pub(super) fn settle(&self, directory: &Path) -> Result<(), Error> {
+        let settled = settled_path(directory, &self.name);
+        match fs::rename(path(directory, &self.name), &settled) {
+            // Somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => renamed.map_err(at("naming", &settled)),
+        }
     }
 
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
@@ -105,7 +145,12 @@ impl Record {
     }
 
     fn write_by(&self, part: &Path, directory: &Path) -> Result<(), Error> {
-        let whole = path(directory, &self.name);
+        let settled = settled_path(directory, &self.name);
+        let whole = if settled.exists() {
+            settled
+        } else {
+            path(directory, &self.name)
+        };
         let bytes = serde_json::to_vec(self).map_err(|error| Error::Torn {
             path: whole.clone(),
             source: Some(error),
@@ -166,12 +211,6 @@ impl Record {
     /// [`Error::Path`], [`Error::System`], [`Error::Control`].
     pub fn life(&self) -> Result<Life, Error> {
         Life::of(self)
-    }
-
-    /// Whether it ran and has ended by itself: that is not forgotten until
-    /// somebody takes it down.
-    pub(super) fn is_to_be_told(&self) -> bool {
-        self.stays && self.is_started && self.sandbox.is_some()
     }
 
     /// Whether it, and its ids, are in use: its sandbox lives, or is about to.

@@ -74,7 +74,9 @@ impl Registration {
     /// [`Error::Path`]: the sandbox is to be ended then.
     pub fn leave(mut self) -> Result<(), Error> {
         self.record.is_started = true;
-        self.record.write(&self.runtime.directory)?;
+        let directory = &self.runtime.directory;
+        self.record.write(directory)?;
+        self.record.settle(directory)?;
         self.is_over = true;
         Ok(())
     }
