@@ -3,3 +3,11 @@
 //! This crate is mechanism: it knows ids and directories, no tenant. Nothing in
 //! it resolves a path that a tenant can influence by name: everything is opened
 //! beneath a descriptor, and no link is followed.
+//!
+//! - [`tree`]: a tree is counted, searched for ids, removed.
+
+mod beneath;
+mod escaped;
+pub mod tree;
+
+pub use escaped::EscapedName;
