@@ -5,9 +5,13 @@
 //! beneath a descriptor, and no link is followed.
 //!
 //! - [`tree`]: a tree is counted, searched for ids, removed.
+//! - [`unpack`]: an archive becomes a tree, inside a sandbox of the tenant's.
 
 mod beneath;
+mod devices;
 mod escaped;
 pub mod tree;
+pub mod unpack;
 
+pub use devices::Devices;
 pub use escaped::EscapedName;
