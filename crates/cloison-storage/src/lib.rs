@@ -5,9 +5,11 @@
 //! beneath a descriptor, and no link is followed.
 //!
 //! - [`tree`]: a tree is counted, searched for ids, removed.
+//! - [`copy`]: a provider's tree becomes a tenant's, each file an inode of its own.
 //! - [`unpack`]: an archive becomes a tree, inside a sandbox of the tenant's.
 
 mod beneath;
+pub mod copy;
 mod devices;
 mod escaped;
 pub mod tree;

@@ -169,7 +169,7 @@ fn ids_are_found_wherever_a_file_carries_them() {
     fs::create_dir_all(tree.join("a/b")).unwrap();
     let file = tree.join("a/b/file");
     fs::write(&file, "").unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o0)).unwrap();
     let status = file.metadata().unwrap();
     let top = place.open("tree");
     let find = |ids| find_foreign(top.as_fd(), ids).unwrap();
