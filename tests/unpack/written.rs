@@ -31,10 +31,10 @@ fn source() {
     symlink("t".repeat(300), source.join("long-link")).unwrap();
     mkfifo(&source.join("fifo"), Mode::S_IRWXU).unwrap();
     let sparse = File::create(source.join("sparse")).unwrap();
-    for part in 0..40 {
+    for part in 0..10 {
         sparse.write_all_at(b"data", part * 1_000_000).unwrap();
     }
-    sparse.set_len(50_000_000).unwrap();
+    sparse.set_len(12_000_000).unwrap();
     fs::write(source.join("setuid"), "setuid").unwrap();
     chown(source.join("setuid"), Some(1000), Some(65535)).unwrap();
     fs::set_permissions(source.join("setuid"), Permissions::from_mode(0o4755)).unwrap();
@@ -61,9 +61,9 @@ pub(crate) fn by_tar() -> Outcome {
                 ("--xz", Compression::Xz),
                 ("--zstd", Compression::Zstd),
             ] {
-                // Only pax has versions of sparse files; a level that is quick.
+                // Only pax has versions of sparse files, and ustar has none.
                 let is_other = version != "1.0" && format != "pax";
-                if is_other || (sparse && !option.is_empty()) {
+                if is_other || sparse && (format == "ustar" || !option.is_empty()) {
                     continue;
                 }
                 if let Err(fault) = one(format, sparse.then_some(version), option, compression) {
