@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cloison_storage::unpack::{Options, unpack};
+use cloison_storage::unpack::{Options, Owners, unpack};
 use cloison_tests::{Outcome, REPORT};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
@@ -99,4 +99,37 @@ pub(crate) fn unpacked() -> Outcome {
         lines.join(", ")
     );
     faults.into()
+}
+
+/// Who may pass over no mode: a closed directory is filled first and closed at the end.
+pub(crate) fn by_ordinary_user() -> Outcome {
+    const USER: u32 = 1000;
+    fs::create_dir_all(TREE).unwrap();
+    chown(TREE, Some(USER), Some(USER)).unwrap();
+    let (user, group) = (Uid::from_raw(USER), Gid::from_raw(USER));
+    setresgid(group, group, group).unwrap();
+    setresuid(user, user, user).unwrap();
+    let closed = |name: &[u8]| Item {
+        mode: 0,
+        ..Item::directory(name)
+    };
+    let items = [
+        closed(b"."),
+        closed(b"a"),
+        closed(b"a/b"),
+        Item::file(b"a/b/file", b"content"),
+        Item::link(b"a/hard", b'1', b"a/b/file"),
+    ];
+    let bytes = encode(&items, Squeezed::No);
+    let options = Options {
+        owners: Owners::Caller,
+        ..Options::default()
+    };
+    let tree = File::open(TREE).unwrap();
+    let unpacked = unpack(bytes.as_slice(), tree.as_fd(), &options);
+    let mode = fs::metadata(TREE).unwrap().mode() & 0o7777;
+    match unpacked {
+        Ok(unpacked) if (unpacked.entries, mode) == (5, 0) => Outcome::Passed,
+        other => Outcome::Failed(format!("{other:?}, mode {mode:o}")),
+    }
 }

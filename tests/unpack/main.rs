@@ -25,6 +25,10 @@ const CASES: &[Case] = &[
     Case::new("unpacking_by_name_is_led_outside", escapes::control).lasting_s(300),
     Case::new("what_tar_writes_is_unpacked_as_tar_does", written::by_tar).lasting_s(120),
     Case::new("archive_is_unpacked_by_a_root_of_its_own", inside::unpacked),
+    Case::new(
+        "archive_is_unpacked_by_an_ordinary_user",
+        inside::by_ordinary_user,
+    ),
     Case::new("deep_tree_is_removed_with_few_descriptors", removal::deep),
     Case::new(
         "removal_against_a_swapper_reaches_no_victim",
