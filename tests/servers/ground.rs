@@ -152,6 +152,11 @@ impl Host {
         names
     }
 
+    /// Where the tenants' files are.
+    pub(crate) fn storage(&self) -> PathBuf {
+        Path::new(STATE).join("storage")
+    }
+
     pub(crate) fn registry(&self) -> Vec<u8> {
         fs::read(format!("{STATE}/registry.json")).unwrap_or_default()
     }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use crate::holders::Holder;
 use crate::host::TenantState;
 use crate::ids::{Block, Clash, Pool};
-use crate::names::{ServerId, TenantName};
+use crate::names::{ServerId, TenantName, TreeName};
 use crate::settings::{FileError, PolicyError};
 
 /// Why something was not done. Nothing of it was done then.
@@ -199,6 +199,43 @@ pub enum Error {
         /// How many he may have.
         most: u8,
     },
+    /// A base that somebody else could change.
+    #[error("{} is not the host root's alone to change", .0.display())]
+    BaseNotOurs(PathBuf),
+    /// There is a tree of this name.
+    #[error("there is a tree {0} already")]
+    TreeThere(TreeName),
+    /// There is none.
+    #[error("there is no tree {0}")]
+    NoTree(TreeName),
+    /// Somebody else is making or removing it.
+    #[error("somebody else makes or removes {}", .0.display())]
+    TreeBusy(PathBuf),
+    /// A server is defined with it.
+    #[error("the tree {tree} is the root of {}", listed(servers))]
+    TreeInUse {
+        /// The tree.
+        tree: TreeName,
+        /// Of which servers.
+        servers: Vec<ServerId>,
+    },
+    /// Some of it could not be removed.
+    #[error("{left} entries of the tree {tree} could not be removed")]
+    TreeLeft {
+        /// The tree.
+        tree: TreeName,
+        /// How many.
+        left: u64,
+    },
+    /// A base was not copied.
+    #[error("the base was not copied")]
+    Copy(#[source] cloison_storage::copy::Error),
+    /// A tree could not be walked.
+    #[error("a tree could not be walked")]
+    Tree(#[source] cloison_storage::tree::Error),
+    /// Ids that no file of a tenant's may carry.
+    #[error("the ids from {0} are not for files of a tenant's")]
+    NoDiskIds(u32),
     /// Servers of a tenant run.
     #[error("servers of the tenant {tenant} run: {}", listed(servers))]
     ServersRun {
@@ -319,6 +356,19 @@ impl Error {
             Self::Policy(_) => {
                 "ask for less, or change the rule in host.toml or in the tenant's file"
             }
+            Self::BaseNotOurs(_) => {
+                "name a directory that belongs to root, and that nobody else can write to"
+            }
+            Self::TreeThere(_) => "remove it first: `cloison tree remove TENANT TREE`",
+            Self::NoTree(_) => "see which there are: `cloison tree list TENANT`",
+            Self::TreeBusy(_) => {
+                "wait for that one; what a dead one left is replaced by the next `cloison tree add`"
+            }
+            Self::TreeInUse { .. } => "take those servers down first: `cloison down TENANT/SERVER`",
+            Self::TreeLeft { .. } => {
+                "see what holds it, as a mount or an immutable file; then add a tree of this name \
+                 to replace it"
+            }
             Self::NoServer(_) => "see which there are: `cloison ps`",
             Self::NotRunning(_) => "start it: `cloison up TENANT/SERVER`",
             Self::ServersExhausted { .. } => {
@@ -343,6 +393,9 @@ impl Error {
             | Self::Control { .. }
             | Self::ExecListener(_)
             | Self::Launch(_)
+            | Self::Copy(_)
+            | Self::Tree(_)
+            | Self::NoDiskIds(_)
             | Self::System { .. } => return None,
         })
     }

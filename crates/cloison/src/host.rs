@@ -17,6 +17,7 @@ mod change;
 mod registry;
 mod servers;
 mod storage;
+mod trees;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,6 +27,7 @@ use std::time::{Duration, SystemTime};
 pub use change::Removal;
 pub use registry::{Retired, Tenant, TenantState};
 pub use servers::{Defined, ServerStatus};
+pub use trees::TreeStatus;
 
 use crate::error::{Error, at};
 use crate::ids::Block;

@@ -13,9 +13,11 @@ pub mod runtime;
 pub mod settings;
 mod state;
 
+pub use cloison_storage::Devices;
+pub use cloison_storage::copy::{Copied, Options as CopyOptions, Way as CopyWay};
 pub use error::Error;
 pub use holders::Holder;
-pub use host::{Defined, Host, Removal, Retired, ServerStatus, Tenant, TenantState};
+pub use host::{Defined, Host, Removal, Retired, ServerStatus, Tenant, TenantState, TreeStatus};
 pub use ids::{Block, Clash, Documented, Pool, PoolError, Slot, SlotError, clashes};
 pub use names::{NameError, ServerId, ServerName, TenantName, TreeName};
 pub use settings::{Description, HostSettings, Policy, ServerSettings, TenantSettings};

@@ -2,6 +2,7 @@
 //! pages and the completions are made of.
 
 pub(crate) mod servers;
+pub(crate) mod trees;
 
 use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -53,6 +54,7 @@ pub(crate) enum Verb {
     Freeze(Freeze),
     Thaw(Thaw),
     Tenant(Tenant),
+    Tree(trees::Tree),
     Up(servers::Up),
     Down(servers::Down),
     Ps(servers::Ps),

@@ -135,6 +135,7 @@ impl Error {
                 cloison::Error::NoSandbox(_)
                 | cloison::Error::NoTenant(_)
                 | cloison::Error::NoServer(_)
+                | cloison::Error::NoTree(_)
                 | cloison::Error::NotRunning(_),
             )
             | Self::Ended(_)

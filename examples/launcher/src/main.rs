@@ -18,6 +18,7 @@ mod stop;
 mod streams;
 mod tenant;
 mod terminal;
+mod tree;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,7 @@ fn act(verb: Verb) -> Result<u8, Error> {
         Verb::Freeze(options) => stop::freeze(&options),
         Verb::Thaw(options) => stop::thaw(&options),
         Verb::Tenant(options) => tenant::tenant(options.verb),
+        Verb::Tree(options) => tree::tree(&options.verb),
         Verb::Up(options) => servers::up(&options),
         Verb::Down(options) => servers::down(&options),
         Verb::Ps(options) => servers::ps(&options),

@@ -164,8 +164,12 @@ impl Storage {
 
 /// Makes each directory of `path` beneath `directory`, as the tenant's disk's
 /// own, 0700; one that is there already stays as it is.
-fn make_beneath(mut directory: OwnedFd, path: &Path, block: Block) -> Result<(), Errno> {
-    for name in path.iter().filter_map(|name| name.to_str()) {
+pub(super) fn make_beneath(
+    mut directory: OwnedFd,
+    path: impl AsRef<Path>,
+    block: Block,
+) -> Result<(), Errno> {
+    for name in path.as_ref().iter().filter_map(|name| name.to_str()) {
         match mkdirat(&directory, name, Mode::S_IRWXU) {
             Ok(()) => {
                 let made = open_beneath(&directory, name)?;
@@ -195,7 +199,7 @@ fn mount_on_itself(state: &StateDirectory) -> Result<(), Errno> {
 }
 
 /// A directory right beneath `parent`, no link and no other mount.
-fn open_beneath(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+pub(super) fn open_beneath(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     open_child(parent, Path::new(name))
 }
 
