@@ -182,3 +182,16 @@ pub(crate) fn twice() -> Outcome {
     host.down(&["acme"]).wants(0, &[]);
     Outcome::Passed
 }
+
+/// As the comments of the sample say.
+pub(crate) fn sample() -> Outcome {
+    let host = Host::new();
+    host.tenant("acme");
+    let file = launcher::sample("server.toml");
+    host.up(&[&file.to_string_lossy()])
+        .wants(0, &["acme/web running"]);
+    let inside = ["exec", "acme/web", "--", "sh", "-c", "id -u"];
+    host.verb(&inside).wants(0, &["1000"]);
+    host.down(&["acme/web"]).wants(0, &[]);
+    Outcome::Passed
+}

@@ -15,6 +15,7 @@ use cloison_tests::Case;
 
 const CASES: &[Case] = &[
     Case::new("server_outlives_who_started_it", life::outlives).lasting_s(60),
+    Case::new("sample_server_runs", life::sample).lasting_s(60),
     Case::new("server_is_handled_by_whoever_comes", life::handled).lasting_s(60),
     Case::new("server_that_ended_is_told_as_dead", life::dead).lasting_s(60),
     Case::new("running_servers_keep_their_tenant", life::kept).lasting_s(60),

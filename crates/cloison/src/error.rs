@@ -230,6 +230,14 @@ pub enum Error {
     /// A base was not copied.
     #[error("the base was not copied")]
     Copy(#[source] cloison_storage::copy::Error),
+    /// A tenant's files could not be removed.
+    #[error("removing {}", path.display())]
+    Removal {
+        /// Where they are.
+        path: PathBuf,
+        /// Why.
+        source: cloison_storage::tree::Error,
+    },
     /// A tree could not be walked.
     #[error("a tree could not be walked")]
     Tree(#[source] cloison_storage::tree::Error),
@@ -395,6 +403,7 @@ impl Error {
             | Self::Launch(_)
             | Self::Copy(_)
             | Self::Tree(_)
+            | Self::Removal { .. }
             | Self::NoDiskIds(_)
             | Self::System { .. } => return None,
         })

@@ -4,16 +4,16 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cloison_linux::host::{Reach, attribute, move_mount, open_tree, set_mount_attributes};
-use nix::dir::Dir;
+use cloison_sandbox::{OwnAccess, OwnRoot, Root, Spec};
+use cloison_storage::tree;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, renameat2};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, unlinkat};
-
-use cloison_sandbox::{OwnAccess, OwnRoot, Root, Spec};
 
 use super::registry::Tenant;
 use crate::error::{Error, at};
@@ -24,8 +24,9 @@ use crate::state::{Exclusive, StateDirectory};
 
 /// Where it is in a host's state.
 const STORAGE: &str = "storage";
-/// How many names of a directory are looked at before it is read again.
-const NAMES_MAX: usize = 4096;
+/// How long the removal of a tenant's files may take at a time; the next one goes
+/// on.
+const PURGE_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// The directory that holds every tenant's storage.
 #[derive(Debug)]
@@ -146,10 +147,24 @@ impl Storage {
 
     /// Removes a root with all that is in it.
     pub(super) fn purge(&self, name: &TenantName) -> Result<(), Error> {
-        let removed = remove_tree(self.0.directory(), name.as_str());
-        removed
-            .and_then(|()| fsync(self.0.directory()))
-            .map_err(|errno| at("removing", self.path_of(name))(errno.into()))
+        let failed = |errno: Errno| at("removing", self.path_of(name))(errno.into());
+        if !self.has(name)? {
+            return Ok(());
+        }
+        let root = CString::new(name.as_str()).map_err(|_| failed(Errno::EINVAL))?;
+        let removed = tree::remove(self.0.directory().as_fd(), &root, PURGE_PATIENCE);
+        let removed = removed.map_err(|source| Error::Removal {
+            path: self.path_of(name),
+            source,
+        })?;
+        if !removed.is_whole() {
+            let why = removed
+                .left
+                .first()
+                .map_or(Errno::ETIMEDOUT, |left| left.errno);
+            return Err(failed(why));
+        }
+        fsync(self.0.directory()).map_err(failed)
     }
 
     /// Whatever there is of this name.
@@ -200,10 +215,6 @@ fn mount_on_itself(state: &StateDirectory) -> Result<(), Errno> {
 
 /// A directory right beneath `parent`, no link and no other mount.
 pub(super) fn open_beneath(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
-    open_child(parent, Path::new(name))
-}
-
-fn open_child(parent: &impl AsFd, name: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let how = OpenHow::new().flags(flags).resolve(
         ResolveFlag::RESOLVE_BENEATH
@@ -211,87 +222,4 @@ fn open_child(parent: &impl AsFd, name: &Path) -> Result<OwnedFd, Errno> {
             | ResolveFlag::RESOLVE_NO_XDEV,
     );
     openat2(parent.as_fd(), name, how)
-}
-
-/// Removes the directory `name` of `parent` and all in it, without a path of
-/// more than one name. What is deep is moved up, so that no depth takes a
-/// descriptor or a stack; what is mounted is an error.
-fn remove_tree(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
-    let root = match open_beneath(parent, name) {
-        Ok(root) => root,
-        Err(Errno::ENOENT) => return Ok(()),
-        Err(errno) => return Err(errno),
-    };
-    let mut moved = 0;
-    loop {
-        let names = names_in(&root)?;
-        if names.is_empty() {
-            break;
-        }
-        for name in names {
-            if unlink_or_rmdir(&root, &name)? {
-                continue;
-            }
-            let child = open_child(&root, &name)?;
-            flatten(&child, &root, &mut moved)?;
-            unlinkat(&root, name.as_path(), UnlinkatFlags::RemoveDir)?;
-        }
-    }
-    unlinkat(parent, name, UnlinkatFlags::RemoveDir)
-}
-
-/// Removes what is in `directory`; a directory in it that holds something is
-/// moved to `root`.
-fn flatten(directory: &OwnedFd, root: &OwnedFd, moved: &mut u64) -> Result<(), Errno> {
-    loop {
-        let names = names_in(directory)?;
-        if names.is_empty() {
-            return Ok(());
-        }
-        for name in names {
-            while !unlink_or_rmdir(directory, &name)? {
-                *moved += 1;
-                let to = format!("moved-{moved}");
-                let flags = RenameFlags::RENAME_NOREPLACE;
-                match renameat2(directory, name.as_path(), root, to.as_str(), flags) {
-                    Ok(()) => break,
-                    Err(Errno::EEXIST) => {}
-                    Err(errno) => return Err(errno),
-                }
-            }
-        }
-    }
-}
-
-/// Whether it is gone; else it is a directory that holds something.
-fn unlink_or_rmdir(directory: &OwnedFd, name: &Path) -> Result<bool, Errno> {
-    match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => return Ok(true),
-        Err(Errno::EISDIR) => {}
-        Err(errno) => return Err(errno),
-    }
-    match unlinkat(directory, name, UnlinkatFlags::RemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => Ok(true),
-        Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Some of the names in a directory; none once it is empty.
-fn names_in(directory: &OwnedFd) -> Result<Vec<PathBuf>, Errno> {
-    use std::os::unix::ffi::OsStrExt;
-    // A description of its own, which begins at the first name.
-    let mut listed = Dir::from_fd(open_child(directory, Path::new("."))?)?;
-    let mut names = Vec::new();
-    for entry in listed.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(PathBuf::from(std::ffi::OsStr::from_bytes(name)));
-        }
-        if names.len() == NAMES_MAX {
-            break;
-        }
-    }
-    Ok(names)
 }
