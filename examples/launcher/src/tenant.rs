@@ -7,8 +7,11 @@ use cloison::settings::{HostSettings, SettingsFile, TenantSettings};
 use cloison::{Host, Removal, Retired, Tenant, TenantName};
 use serde::Serialize;
 
+use crate::cli;
 use crate::cli::servers::Name;
-use crate::cli::{self, TenantVerb};
+use crate::cli::tenants::{
+    TenantAdd, TenantList, TenantRemove, TenantRestore, TenantShow, TenantVerb,
+};
 use crate::error::Error;
 use crate::report::{escaped, print, print_json, utc};
 use crate::settings;
@@ -49,7 +52,7 @@ pub(crate) fn tenant(verb: TenantVerb) -> Result<u8, Error> {
     Ok(0)
 }
 
-fn add(options: cli::TenantAdd) -> Result<(), Error> {
+fn add(options: TenantAdd) -> Result<(), Error> {
     let settings = settings::host(options.host.file.as_deref())?;
     let host = Host::open(&options.state.directory, settings)?;
     let mut settings = match &options.file {
@@ -63,7 +66,7 @@ fn add(options: cli::TenantAdd) -> Result<(), Error> {
     tell(&host, &tenant, &options.format)
 }
 
-fn list(options: &cli::TenantList) -> Result<(), Error> {
+fn list(options: &TenantList) -> Result<(), Error> {
     let host = opened(&options.state.directory)?;
     let (tenants, retired) = match &host {
         Some(host) => (host.tenants()?, host.retired()?),
@@ -79,12 +82,12 @@ fn list(options: &cli::TenantList) -> Result<(), Error> {
     print(&table(&tenants, &retired))
 }
 
-fn show(options: &cli::TenantShow) -> Result<(), Error> {
+fn show(options: &TenantShow) -> Result<(), Error> {
     let (host, tenant) = found(&options.state.directory, &options.name)?;
     tell(&host, &tenant, &options.format)
 }
 
-fn remove(options: &cli::TenantRemove) -> Result<(), Error> {
+fn remove(options: &TenantRemove) -> Result<(), Error> {
     let (host, _) = found(&options.state.directory, &options.name)?;
     let removal = match options.purge {
         true => Removal::Purge,
@@ -105,7 +108,7 @@ fn remove(options: &cli::TenantRemove) -> Result<(), Error> {
     })
 }
 
-fn restore(options: &cli::TenantRestore) -> Result<(), Error> {
+fn restore(options: &TenantRestore) -> Result<(), Error> {
     let (host, _) = found(&options.state.directory, &options.name)?;
     let tenant = host.restore_tenant(&options.name)?;
     tell(&host, &tenant, &options.format)
