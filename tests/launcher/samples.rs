@@ -20,7 +20,14 @@ pub(crate) fn complete() -> Outcome {
             found.insert(name);
         }
     }
-    let tested = ["hello.toml", "host.toml", "own-root.toml", "web.toml"];
+    // That of a server is tried where servers are: `sample_server_runs`.
+    let tested = [
+        "hello.toml",
+        "host.toml",
+        "own-root.toml",
+        "server.toml",
+        "web.toml",
+    ];
     assert_eq!(found, tested.map(str::to_owned).into());
     Outcome::Passed
 }
