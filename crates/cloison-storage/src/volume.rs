@@ -61,8 +61,9 @@ pub struct Limits {
     /// The most that it takes of the host's disk, in bytes. Of an image, some of
     /// them hold its own tables: its whole size is this, or up to 16 MiB less.
     pub bytes_max: u64,
-    /// The most files, directories and links, its own root among them. An image
-    /// keeps ten more of them for itself.
+    /// The most files, directories and links, its own root among them. Of an
+    /// image the file system keeps ten for itself, and the number is this or up
+    /// to 15 less for each 128 MiB.
     pub inodes_max: u64,
 }
 

@@ -13,7 +13,7 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, linkat, unlinkat};
 
 use super::error::{Lacking, VolumeError, raw, step};
-use super::geometry::{BLOCK_BYTES, Geometry, OWN_INODES, Superblock};
+use super::geometry::{Geometry, Superblock};
 use super::{
     Attached, Kind, Limits, NewVolume, RESERVED, SPARSE, Space, Volume, VolumeName, Volumes,
     programs,
@@ -254,5 +254,3 @@ pub(super) fn remove(
     .map_err(step("removing an image"))?;
     image.set_len(0).map_err(step("emptying an image"))
 }
-
-const _: () = assert!(OWN_INODES < 16 && BLOCK_BYTES == DEVICE_BLOCK_BYTES as u64);

@@ -22,8 +22,6 @@ const BLOCK_INODES: u64 = BLOCK_BYTES / INODE_BYTES;
 pub(crate) const INODE_BYTES: u64 = 256;
 /// The most inodes of a group: they take at most a quarter of the last.
 const GROUP_INODES_MAX: u64 = 16384;
-/// The inodes that the file system keeps for itself.
-pub(crate) const OWN_INODES: u64 = 11;
 
 const SUPERBLOCK_AT: u64 = 1024;
 const MAGIC: u16 = 0xef53;
