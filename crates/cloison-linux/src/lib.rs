@@ -3,7 +3,7 @@
 //! The only crate that is unsafe. It holds the steps that run between clone
 //! and exec ([`child`]), the spawner and the init that run as a program of
 //! their own ([`PROGRAM`]), and calls of the parent's side that nix lacks
-//! ([`host`], [`bpf`]). All but these is written against core alone: the static
+//! ([`host`], [`bpf`], [`disk`]). All but these is written against core alone: the static
 //! program is compiled from these very modules and links nothing else.
 //!
 //! # Kernel
@@ -17,6 +17,7 @@ compile_error!("the numbers of system calls here are those of x86-64 Linux");
 pub mod bpf;
 pub mod child;
 pub mod clone;
+pub mod disk;
 pub mod host;
 pub mod message;
 pub mod steps;

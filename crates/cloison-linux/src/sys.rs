@@ -152,6 +152,7 @@ pub(crate) mod nr {
     pub(crate) const CLOSE_RANGE: i64 = 436;
     pub(crate) const OPENAT2: i64 = 437;
     pub(crate) const MOUNT_SETATTR: i64 = 442;
+    pub(crate) const QUOTACTL_FD: i64 = 443;
     pub(crate) const LANDLOCK_CREATE_RULESET: i64 = 444;
     pub(crate) const LANDLOCK_ADD_RULE: i64 = 445;
     pub(crate) const LANDLOCK_RESTRICT_SELF: i64 = 446;
