@@ -30,7 +30,7 @@ const CASES: &[Case] = &[
     Case::new("a_tenants_own_policy_counts_for_him_alone", policy::own).lasting_s(60),
     Case::new("changed_policy_counts_at_the_next_start", policy::changed).lasting_s(60),
     Case::new("tenant_has_no_more_servers_than_he_may", policy::counted).lasting_s(60),
-    Case::new("server_has_a_tree_of_its_tenants_own", trees::own).lasting_s(60),
+    Case::new("tree_of_a_tenant_is_a_servers_root", trees::own).lasting_s(60),
     Case::new("tree_that_is_used_or_not_ours_is_refused", trees::refused).lasting_s(60),
     Case::new("tree_is_whole_or_not_there", trees::whole).lasting_s(120),
     Case::new(

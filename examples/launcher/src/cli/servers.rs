@@ -16,6 +16,10 @@ use super::{Format, Host};
 /// by its name, and started. A server that runs already is left alone. Nothing of
 /// this program stays: the server runs until it ends or is ended.
 ///
+/// On a host with systemd and cgroups of version 2 a server's cgroup is made in
+/// that of the service this is started from, and systemd ends it with that service:
+/// use the unit `cloison@.service`, which is the server itself.
+///
 /// What it writes goes to the journal of the host. Without one, say where it is
 /// to go: with `--output discard` nowhere.
 #[derive(Args, Debug)]
