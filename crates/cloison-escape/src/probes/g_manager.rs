@@ -109,11 +109,20 @@ pub(super) const G12: Probe = Probe {
             reason: "where a process is in the kernel changes from one look to the next",
         },
     ],
-    silent: &[Silent {
-        ways: Ways {
-            names: &["spawner-proc-environ"],
-            reason: "the spawner is started without an environment",
+    silent: &[
+        Silent {
+            ways: Ways {
+                names: &["spawner-proc-environ"],
+                reason: "the spawner is started without an environment",
+            },
+            on: Machines::All,
         },
-        on: Machines::All,
-    }],
+        Silent {
+            ways: Ways {
+                names: &["caller-proc-stack"],
+                reason: "one that runs on a processor at that moment shows no stack",
+            },
+            on: Machines::Some,
+        },
+    ],
 };
