@@ -1,5 +1,6 @@
 //! The provider's images: no page shared, and nobody else's mounted.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -8,7 +9,7 @@ use std::process::Command;
 
 use cloison_linux::host::{self, Reach, attribute};
 use cloison_sandbox::{IdRange, OwnAccess, OwnRoot, Prepared, Root, SandboxName, Spec};
-use cloison_storage::{ImageKind, ProviderImage, Refused, VolumeError};
+use cloison_storage::{ImageKind, Lacking, ProviderImage, Refused, VolumeError};
 use cloison_tests::{Outcome, REPORT};
 
 use crate::ground::{
@@ -87,11 +88,13 @@ pub(crate) fn share_no_page() -> Outcome {
             format!("{:?}", image.kind())
         });
         let [one, other] = ["one", "other"].map(|_| image.attach(None).unwrap());
-        // The control: one file system for two.
-        let shared = host::open_tree(Some(one.mount.as_fd()), c"", Reach::One).unwrap();
         let cache = one.cache;
+        let first = mounted(one, &ground.place.join("one"));
+        // The control: one file system for two.
+        let path = CString::new(first.to_str().unwrap()).unwrap();
+        let shared = host::open_tree(None, &path, Reach::One).unwrap();
         let points = [
-            mounted(one, &ground.place.join("one")),
+            first,
             mounted(other, &ground.place.join("other")),
             mounted_descriptor(shared, &ground.place.join("shared")),
         ];
@@ -151,10 +154,16 @@ pub(crate) fn mapped() -> Outcome {
     let mapping = prepared.tree_ids().unwrap().as_fd();
     for (kind, path) in images() {
         let image = ProviderImage::open(&path).unwrap();
-        let attached = image.attach(Some(mapping));
-        check(&mut faults, attached.is_ok(), || {
-            format!("{kind:?}: {attached:?}")
-        });
+        let found = image.attach(Some(mapping));
+        let copy = image.attach(None).unwrap();
+        let at = copy.mount.as_fd();
+        let maps = host::set_mount_attributes(at, attribute::IDMAP, 0, Some(mapping), Reach::One);
+        println!("{REPORT}{kind:?}: {maps:?}");
+        match found {
+            Ok(_) if maps.is_ok() => {}
+            Err(VolumeError::Lacking(Lacking::MapOfIds(_))) if maps.is_err() => {}
+            found => faults.push(format!("{kind:?}: {found:?}, and {maps:?}")),
+        }
     }
     removed();
     let volumes = crate::ground::volumes(&ground.directory("tenant"));

@@ -1,7 +1,6 @@
 //! Attached once, detached by whatever death, grown, removed, never half.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
@@ -9,6 +8,7 @@ use std::time::Duration;
 
 use cloison_storage::{Limits, Refused, Space, VolumeError};
 use cloison_tests::{Outcome, REPORT, quick};
+use nix::fcntl::FallocateFlags;
 
 use crate::actor;
 use crate::ground::{
@@ -180,10 +180,12 @@ pub(crate) fn full_host() -> Outcome {
     // The host's disk is filled by another; each volume is filled then.
     let [kept, sparse] = ["kept", "sparse"]
         .map(|one| mounted(volumes.attach(&name(one)).unwrap(), &ground.place.join(one)));
+    // A full disk has no room for it.
+    fs::create_dir(host.join("more")).unwrap();
     let by_host = fill_bytes(&host, 1 << 40);
     let (mut bytes, mut failed) = (Vec::new(), Vec::new());
     for point in [&kept, &sparse] {
-        let (written, error) = fill_and_flush(point);
+        let (written, error) = fill_and_flush(point, &host);
         bytes.push(written);
         failed.push(error);
     }
@@ -199,30 +201,32 @@ pub(crate) fn full_host() -> Outcome {
     faults.into()
 }
 
-/// Writes small pieces, apart and out of turn into room that was asked for, then
-/// all there is; how much, and what a flush said.
-fn fill_and_flush(point: &Path) -> (u64, Option<std::io::Error>) {
+/// Writes small pieces, apart and out of turn, into room that was asked for,
+/// while the host takes what becomes free; then all of that room, then all there
+/// is; how much, and what failed but for a full volume.
+fn fill_and_flush(point: &Path, host: &Path) -> (u64, Option<std::io::Error>) {
+    let bytes = match pieces(point, host) {
+        Ok(bytes) => bytes,
+        Err(error) => return (0, Some(error)),
+    };
+    (bytes + fill_bytes(point, 1 << 40), None)
+}
+
+fn pieces(point: &Path, host: &Path) -> std::io::Result<u64> {
+    const ROOM: u64 = 8 << 20;
     let pieces = File::create(point.join("pieces")).unwrap();
-    nix::fcntl::fallocate(&pieces, nix::fcntl::FallocateFlags::empty(), 0, 8 << 20).unwrap();
-    let mut failed = None;
-    for at in (0..256_u64).rev() {
-        let written = pieces.write_all_at(&[7; 4096], at << 15);
-        failed = failed.or(written.and_then(|()| pieces.sync_data()).err());
+    nix::fcntl::fallocate(&pieces, FallocateFlags::empty(), 0, ROOM as i64).unwrap();
+    for at in (0..ROOM >> 15).rev() {
+        pieces.write_all_at(&[7; 4096], at << 15)?;
+        pieces.sync_data()?;
     }
-    let mut file = File::create(point.join("all")).unwrap();
-    let mut bytes = 8 << 20;
-    while failed.is_none() {
-        match file.write_all(&[7; 1 << 16]) {
-            Ok(()) => bytes += 1 << 16,
-            Err(error) if error.raw_os_error() == Some(28) => break,
-            Err(error) => failed = Some(error),
-        }
-        failed = failed.or(file
-            .sync_data()
-            .err()
-            .filter(|error| error.raw_os_error() != Some(28)));
+    let more = host.join("more");
+    println!("{REPORT}the host took {} more", fill_bytes(&more, 1 << 40));
+    for at in 0..ROOM >> 16 {
+        pieces.write_all_at(&[8; 1 << 16], at << 16)?;
+        pieces.sync_data()?;
     }
-    (bytes, failed)
+    Ok(ROOM)
 }
 
 /// Content stays; the new limits hold; never smaller.
@@ -277,6 +281,20 @@ pub(crate) fn grown() -> Outcome {
         } else {
             "kept.reserved"
         });
+        if space == Space::Reserved {
+            // What no file has yet, given back behind the volume's back.
+            let image = File::options().write(true).open(&path).unwrap();
+            let (punch, keep) = (
+                FallocateFlags::FALLOC_FL_PUNCH_HOLE,
+                FallocateFlags::FALLOC_FL_KEEP_SIZE,
+            );
+            nix::fcntl::fallocate(&image, punch | keep, 190 << 20, 8 << 20).unwrap();
+            let taken = bytes_on_disk(&path);
+            check(&mut faults, taken < 200 * MIB, || {
+                format!("{taken} punched")
+            });
+            drop(volumes.attach(&one).unwrap());
+        }
         let taken = bytes_on_disk(&path);
         let is_kept = (taken >= 200 * MIB) == (space == Space::Reserved);
         check(&mut faults, is_kept, || {

@@ -29,11 +29,12 @@ pub(crate) fn inert() -> Outcome {
         .create(&data, &image(LIMITS, Space::Sparse))
         .unwrap();
     let attached = volumes.attach(&data).unwrap();
-    let weak = host::open_tree(Some(attached.mount.as_fd()), c"", Reach::One).unwrap();
-    let clear = attribute::NO_SUID | attribute::NO_DEV;
-    host::set_mount_attributes(weak.as_fd(), 0, clear, None, Reach::One).unwrap();
     // Where an ordinary user can go.
     let whole = mounted(attached, Path::new("/tmp/whole"));
+    // What is attached nowhere is copied only since 6.15.
+    let weak = host::open_tree(None, c"/tmp/whole", Reach::One).unwrap();
+    let clear = attribute::NO_SUID | attribute::NO_DEV;
+    host::set_mount_attributes(weak.as_fd(), 0, clear, None, Reach::One).unwrap();
     let weak = crate::ground::mounted_descriptor(weak, Path::new("/tmp/weak"));
     let program = whole.join("id");
     fs::copy("/usr/bin/id", &program).unwrap();

@@ -5,6 +5,7 @@
 //! made is never given to the kernel to mount: an image must lie where root
 //! alone writes, and be root's.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -70,7 +71,7 @@ impl ProviderImage {
     /// Mounts it read-only, detached, for one tenant: no other mount has its
     /// inodes. Its files carry the ids that they have in the image. With
     /// `mapping`, the user namespace that they will be mapped with, this is tried
-    /// on a copy of the mount.
+    /// on another mount, which is gone then.
     ///
     /// # Errors
     /// [`Lacking::MapOfIds`], [`Lacking::FileSystem`], [`Lacking::LoopDevices`];
@@ -83,26 +84,26 @@ impl ProviderImage {
             ImageKind::Squashfs => c"squashfs",
             ImageKind::Erofs => c"erofs",
         };
+        let name = kind.to_str().unwrap_or_default();
+        if let Some(mapping) = mapping {
+            // A mount that is attached nowhere can be copied since 6.15 alone.
+            try_map(self.mount(kind)?.mount, mapping, name)?;
+        }
+        self.mount(kind)
+    }
+
+    fn mount(&self, kind: &'static CStr) -> Result<Attached, VolumeError> {
         let device = LoopDevice::over(&self.file, Access::ReadOnly, 0)?;
         let cache = device.cache;
         let mount = device.mount(kind, &[(c"ro", None)], attribute::READ_ONLY)?;
-        if let Some(mapping) = mapping {
-            try_map(mount.as_fd(), mapping, kind.to_str().unwrap_or_default())?;
-        }
         Ok(Attached { mount, cache })
     }
 }
 
-fn try_map(
-    mount: BorrowedFd<'_>,
-    mapping: BorrowedFd<'_>,
-    kind: &'static str,
-) -> Result<(), VolumeError> {
-    let copy = host::open_tree(Some(mount), c"", Reach::One)
-        .map_err(raw)
-        .map_err(step("copying a mount"))?;
+/// Maps the ids of a mount that nobody gets.
+fn try_map(mount: OwnedFd, mapping: BorrowedFd<'_>, kind: &'static str) -> Result<(), VolumeError> {
     let map = Some(mapping);
-    match host::set_mount_attributes(copy.as_fd(), attribute::IDMAP, 0, map, Reach::One) {
+    match host::set_mount_attributes(mount.as_fd(), attribute::IDMAP, 0, map, Reach::One) {
         Ok(()) => Ok(()),
         Err(errno) => match raw(errno) {
             Errno::EINVAL | Errno::EOPNOTSUPP => Err(Lacking::MapOfIds(kind).into()),

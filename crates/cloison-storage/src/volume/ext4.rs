@@ -211,7 +211,11 @@ pub(super) fn resize(
     if (geometry, inodes) == (old.geometry, old.inodes) {
         return Ok(());
     }
-    let grown = extend(name, &image, geometry, space).and_then(|()| grow(&image, geometry));
+    // The kernel clears the tables of new groups by giving their room back: it is
+    // set apart once more.
+    let grown = extend(name, &image, geometry, space)
+        .and_then(|()| grow(&image, geometry))
+        .and_then(|()| extend(name, &image, geometry, space));
     if let Err(error) = grown {
         // What holds no part of the file system is given back.
         if superblock(name, &image).is_ok_and(|found| found == old) {
