@@ -83,14 +83,16 @@ pub(crate) fn notice(text: &str) {
     say(&format!("cloison: {}\n", escaped(text)));
 }
 
+/// What caused it, the nearest first.
+fn causes(error: &Error) -> impl Iterator<Item = String> {
+    let all = std::iter::successors(error.source(), |&cause| cause.source());
+    all.map(ToString::to_string)
+}
+
 /// What went wrong, what caused it and what to do: a line each.
 pub(crate) fn reasons(error: &Error) -> Vec<String> {
     let mut lines = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        lines.push(format!("because {cause}"));
-        source = cause.source();
-    }
+    lines.extend(causes(error).map(|cause| format!("because {cause}")));
     lines.extend(error.remedy().map(|remedy| format!("remedy: {remedy}")));
     lines
 }
@@ -114,10 +116,8 @@ pub(crate) fn explain(error: &Error) {
         }
     }
     let mut text = format!("cloison: {}\n", escaped(&error.to_string()));
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!("  because {}\n", escaped(&cause.to_string())));
-        source = cause.source();
+    for cause in causes(error) {
+        text.push_str(&format!("  because {}\n", escaped(&cause)));
     }
     if let Some(remedy) = error.remedy() {
         text.push_str(&format!("  remedy: {}\n", escaped(&remedy)));
@@ -144,12 +144,7 @@ struct Explained {
 
 /// Says the same as [`explain`] in one line of JSON.
 pub(crate) fn explain_as_json(error: &Error) {
-    let mut because = Vec::new();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        because.push(cause.to_string());
-        source = cause.source();
-    }
+    let because = causes(error).collect();
     let explained = Explained {
         error: error.to_string(),
         because,

@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::keeper::{Ground, Keeper};
+use crate::keeper::{Ground, Keeper, chain};
 
 /// Keep servers of tenants running until this is told to end
 #[derive(Debug, Parser)]
@@ -79,13 +79,7 @@ fn main() -> ExitCode {
     match began {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                text.push_str(&format!(": {cause}"));
-                source = cause.source();
-            }
-            eprintln!("orchestrator: {text}");
+            eprintln!("orchestrator: {}", chain(&error));
             ExitCode::FAILURE
         }
     }
